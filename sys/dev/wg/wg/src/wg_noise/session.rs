@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Sessions: the keys that a handshake left, their limits, and the three slots of a peer.
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::messages::{
+    DataHeader, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
+    REKEY_ON_RECEIVE_TIME,
+};
+use crate::wg_crypto::Aead;
+use crate::wg_noise::Keys;
+
+/// [`Keypair::state`]: sends and receives.
+const LIVE: u8 = 0;
+/// [`Keypair::state`]: receives only.
+const RECEIVE_ONLY: u8 = 1;
+/// [`Keypair::state`]: neither.
+const DEAD: u8 = 2;
+
+/// One transport session (WireGuard paper, sections 5.4.5, 5.4.6, 6.1 and 6.2).
+///
+/// Shared between threads without a lock; the replay window is the caller's. Its keys are wiped
+/// when it is dropped. All times are uptime in ns.
+pub struct Keypair {
+    keys: Keys,
+    created: u64,
+    /// The counter of the next packet to send.
+    next: AtomicU64,
+    /// Only ever grows: [`LIVE`], [`RECEIVE_ONLY`], [`DEAD`].
+    state: AtomicU8,
+}
+
+impl Keypair {
+    /// The session of a handshake that finished at `now`.
+    pub fn new(keys: Keys, now: u64) -> Self {
+        Self {
+            keys,
+            created: now,
+            next: AtomicU64::new(0),
+            state: AtomicU8::new(LIVE),
+        }
+    }
+
+    /// Our index: the receiver field of what the peer sends.
+    pub fn local_index(&self) -> u32 {
+        self.keys.local_index
+    }
+
+    /// The peer's index: the receiver field of what we send.
+    pub fn remote_index(&self) -> u32 {
+        self.keys.remote_index
+    }
+
+    /// Whether we opened the handshake of this session.
+    pub fn is_initiator(&self) -> bool {
+        self.keys.initiator
+    }
+
+    /// When the handshake finished.
+    pub fn created(&self) -> u64 {
+        self.created
+    }
+
+    /// How many counters have been handed out.
+    pub fn sent(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Takes `n` successive counters for sending and returns the first.
+    ///
+    /// None, and none taken, if one of them would reach [`REJECT_AFTER_MESSAGES`]: a counter that
+    /// came round would be a nonce used twice. Does not look at the time or at
+    /// [`Keypair::stop_sending`]: see [`Keypair::may_send`].
+    pub fn reserve(&self, n: u64) -> Option<u64> {
+        // Relaxed: uniqueness is all that is asked, and the counter publishes nothing.
+        self.next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                next.checked_add(n)
+                    .filter(|&end| end <= REJECT_AFTER_MESSAGES)
+            })
+            .ok()
+    }
+
+    /// Whether packets may be sent on this session at `now`: it is younger than 180 s, has counters
+    /// left and was not told to stop.
+    pub fn may_send(&self, now: u64) -> bool {
+        self.state.load(Ordering::Relaxed) == LIVE
+            && self.age(now) < REJECT_AFTER_TIME
+            && self.sent() < REJECT_AFTER_MESSAGES
+    }
+
+    /// Whether packets may be accepted on this session at `now`: it is younger than 180 s and was
+    /// not revoked.
+    pub fn may_receive(&self, now: u64) -> bool {
+        self.state.load(Ordering::Relaxed) != DEAD && self.age(now) < REJECT_AFTER_TIME
+    }
+
+    /// Whether, having sent, we should open a new handshake: after 2^60 messages, or as the
+    /// session's initiator from 120 s of age. Only the initiator goes by age, so that the two
+    /// sides do not both start (paper, section 6.2).
+    pub fn rekey_after_send(&self, now: u64) -> bool {
+        self.sent() > REKEY_AFTER_MESSAGES
+            || (self.keys.initiator && self.age(now) >= REKEY_AFTER_TIME)
+    }
+
+    /// Whether, having received, we should open a new handshake: as the session's initiator from
+    /// 165 s of age, when it would otherwise expire before we next send (paper, section 6.2).
+    pub fn rekey_after_receive(&self, now: u64) -> bool {
+        self.keys.initiator && self.age(now) >= REKEY_ON_RECEIVE_TIME
+    }
+
+    /// Stops sending on this session, for good: the interface's key has changed. What the peer
+    /// still sends on it is accepted.
+    pub fn stop_sending(&self) {
+        self.state.fetch_max(RECEIVE_ONLY, Ordering::Relaxed);
+    }
+
+    /// Stops sending and receiving on this session, for good.
+    pub fn revoke(&self) {
+        self.state.fetch_max(DEAD, Ordering::Relaxed);
+    }
+
+    /// The header of the packet with this counter.
+    pub fn header(&self, counter: u64) -> DataHeader {
+        DataHeader {
+            receiver: self.keys.remote_index,
+            counter,
+        }
+    }
+
+    /// Seals one packet with a counter from [`Keypair::reserve`]; see [`Aead::seal`].
+    #[must_use]
+    pub fn seal(&self, aead: &dyn Aead, counter: u64, buf: &mut [u8]) -> bool {
+        aead.seal(self.keys.send.bytes(), counter, buf)
+    }
+
+    /// Opens one packet; see [`Aead::open`]. Counters from [`REJECT_AFTER_MESSAGES`] up are
+    /// refused. On success the caller asks its replay window, in this order, so that forged
+    /// packets cannot move the window.
+    #[must_use]
+    pub fn open(&self, aead: &dyn Aead, counter: u64, buf: &mut [u8]) -> bool {
+        counter < REJECT_AFTER_MESSAGES && aead.open(self.keys.recv.bytes(), counter, buf)
+    }
+
+    fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.created)
+    }
+}
+
+/// What a change of [`Slots`] pushed out: up to three sessions, for the caller to take out of its
+/// index table.
+#[must_use = "the indices of these sessions have to be freed"]
+pub struct Fallen<T>([Option<T>; 3]);
+
+impl<T> IntoIterator for Fallen<T> {
+    type Item = T;
+    type IntoIter = core::iter::Flatten<core::array::IntoIter<Option<T>, 3>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// The sessions of one peer: the one in use, the one before it, and one that waits to be used.
+///
+/// `T` is the caller's handle of a session. The rules are those of the field, which follow from
+/// paper section 6.3: whoever opened a handshake may send on its session at once; whoever answered
+/// may not until a packet on it proves that the response has arrived, so that session waits as
+/// `next`. The `previous` one is kept for packets that were under way when `current` changed.
+pub struct Slots<T> {
+    previous: Option<T>,
+    current: Option<T>,
+    next: Option<T>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Slots<T> {
+    /// No session.
+    pub const fn new() -> Self {
+        Self {
+            previous: None,
+            current: None,
+            next: None,
+        }
+    }
+
+    /// The session that packets are sent on.
+    pub fn current(&self) -> Option<&T> {
+        self.current.as_ref()
+    }
+
+    /// The session that `current` took over from.
+    pub fn previous(&self) -> Option<&T> {
+        self.previous.as_ref()
+    }
+
+    /// The session that we answered for and that is not confirmed yet.
+    pub fn next(&self) -> Option<&T> {
+        self.next.as_ref()
+    }
+
+    /// All sessions.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.previous.iter().chain(&self.current).chain(&self.next)
+    }
+
+    /// Installs the session of a handshake that we opened, to be sent on at once.
+    ///
+    /// A waiting `next` becomes `previous`: the peer may already send on it, as it opened that
+    /// handshake (both sides opened at once), and it is younger than `current`.
+    pub fn install_initiator(&mut self, session: T) -> Fallen<T> {
+        let old = self.current.replace(session);
+        match self.next.take() {
+            Some(next) => Fallen([self.previous.replace(next), old, None]),
+            None => Fallen([core::mem::replace(&mut self.previous, old), None, None]),
+        }
+    }
+
+    /// Installs the session of a handshake that we answered: it waits as `next` until
+    /// [`Slots::confirm`]. An unconfirmed one before it, and `previous`, fall out.
+    pub fn install_responder(&mut self, session: T) -> Fallen<T> {
+        Fallen([self.next.replace(session), self.previous.take(), None])
+    }
+
+    /// To be called when an authenticated packet was received on a session: if `is_it` recognises
+    /// the waiting session, that one becomes `current`, and `current` becomes `previous`.
+    ///
+    /// None if it was received on another session, which changes nothing.
+    pub fn confirm(&mut self, is_it: impl FnOnce(&T) -> bool) -> Option<Fallen<T>> {
+        let next = self.next.take_if(|next| is_it(next))?;
+        let old = self.current.replace(next);
+        Some(Fallen([
+            core::mem::replace(&mut self.previous, old),
+            None,
+            None,
+        ]))
+    }
+
+    /// Drops all sessions.
+    pub fn clear(&mut self) -> Fallen<T> {
+        Fallen([self.previous.take(), self.current.take(), self.next.take()])
+    }
+}
