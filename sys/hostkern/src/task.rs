@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! gtaskqueue(9): a group of queues, one a CPU, each served by one thread.
+
+use core::ffi::{c_char, c_int, c_void};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::kernel::Kernel;
+use crate::layout::{grouptask, gtask};
+use crate::thread::{Kind, check_sleep, enter, kernel, name_of, violation};
+
+const TASK_ENQUEUED: u16 = 1;
+const TASK_NOENQUEUE: u16 = 2;
+const TASK_NETWORK: u16 = 4;
+const EAGAIN: c_int = 35;
+const EINVAL: c_int = 22;
+
+struct Task(*mut gtask);
+
+// SAFETY: gtaskqueue(9): a queued task stays valid, on any thread, until it is drained.
+unsafe impl Send for Task {}
+
+#[derive(Default)]
+struct State {
+    tasks: VecDeque<Task>,
+    /// Address of the task that runs.
+    running: usize,
+    /// The queue's thread waits for work.
+    idle: bool,
+}
+
+/// One CPU's queue: `struct gtaskqueue`.
+pub struct Queue {
+    cpu: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the queue's thread has something to do and is not doing it.
+    pub(crate) fn runnable(&self) -> bool {
+        let s = self.lock();
+        s.running == 0 && !s.tasks.is_empty()
+    }
+
+    /// Runs the first task; false if there is none.
+    pub(crate) fn run_one(&self, k: &Arc<Kernel>) -> bool {
+        let mut s = self.lock();
+        if s.running != 0 {
+            return false;
+        }
+        let Some(Task(t)) = s.tasks.pop_front() else {
+            return false;
+        };
+        s.running = t.addr();
+        drop(s);
+        // SAFETY: a queued task is live until drained.
+        let (func, arg, before) = unsafe {
+            // Acquire: what the enqueuer did before is seen by the handler. From here a new enqueue
+            // queues again.
+            (
+                (*t).ta_func,
+                (*t).ta_context,
+                flags(t).fetch_and(!TASK_ENQUEUED, Ordering::AcqRel),
+            )
+        };
+        let Some(func) = func.filter(|_| before & TASK_ENQUEUED != 0) else {
+            violation(
+                "task-freed",
+                format_args!("a queued task was freed or overwritten"),
+            );
+        };
+        enter(k, Kind::Task, None, || {
+            if before & TASK_NETWORK != 0 {
+                // SAFETY: the task's own function and context.
+                crate::epoch::section(|| unsafe { func(arg) });
+            } else {
+                // SAFETY: as above.
+                unsafe { func(arg) }
+            }
+        });
+        self.lock().running = 0;
+        k.wakeup();
+        true
+    }
+
+    /// Waits for work, for a thread that serves this queue; false after `timeout`.
+    pub(crate) fn wait_for_work(&self, timeout: Duration) -> bool {
+        let mut s = self.lock();
+        if s.tasks.is_empty() {
+            s.idle = true;
+            s = self
+                .work
+                .wait_timeout(s, timeout)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            s.idle = false;
+        }
+        !s.tasks.is_empty()
+    }
+
+    /// Wakes the thread that serves this queue, if it waits.
+    pub(crate) fn kick(&self) {
+        if self.lock().idle {
+            self.work.notify_one();
+        }
+    }
+
+    fn busy(&self, t: *mut gtask) -> bool {
+        let s = self.lock();
+        // SAFETY: the caller's task.
+        s.running == t.addr() || unsafe { flags(t) }.load(Ordering::Acquire) & TASK_ENQUEUED != 0
+    }
+}
+
+unsafe fn flags<'a>(t: *mut gtask) -> &'a AtomicU16 {
+    // SAFETY: the caller passes a live task; its flags are only accessed atomically while it is
+    // attached.
+    unsafe { AtomicU16::from_ptr(&raw mut (*t).ta_flags) }
+}
+
+/// The queues of one kernel: `struct taskqgroup`.
+pub struct TaskGroup {
+    pub(crate) queues: Box<[Queue]>,
+    /// Attached tasks by address, with their names.
+    attached: Mutex<HashMap<usize, String>>,
+}
+
+impl TaskGroup {
+    pub(crate) fn new(ncpu: usize) -> Self {
+        Self {
+            queues: (0..ncpu)
+                .map(|cpu| Queue {
+                    cpu,
+                    state: Mutex::default(),
+                    work: Condvar::new(),
+                })
+                .collect(),
+            attached: Mutex::default(),
+        }
+    }
+
+    fn attached(&self) -> MutexGuard<'_, HashMap<usize, String>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that the attached tasks are still there: see `Callouts::check_intact`.
+    pub(crate) fn check_intact(&self) {
+        let queues = self.queues.as_ptr_range();
+        let bad = self.attached().iter().find_map(|(&a, name)| {
+            let gt: *const grouptask = core::ptr::with_exposed_provenance(a);
+            // SAFETY: an attached task is live, else the driver broke the rule that is checked
+            // here.
+            let q = unsafe { (*gt).gt_taskqueue }.cast::<Queue>().cast_const();
+            (!queues.contains(&q)).then(|| name.clone())
+        });
+        if let Some(name) = bad {
+            violation(
+                "task-freed",
+                format_args!("task \"{name}\" was freed while attached"),
+            );
+        }
+    }
+}
+
+/// `kpi_taskqgroup` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_taskqgroup() -> *mut TaskGroup {
+    (&raw const kernel().tasks).cast_mut()
+}
+
+unsafe fn attach(
+    group: *mut TaskGroup,
+    gt: *mut grouptask,
+    uniq: *mut c_void,
+    cpu: usize,
+    name: *const c_char,
+) {
+    let k = kernel();
+    if !core::ptr::eq(group, &k.tasks) {
+        violation(
+            "task-group",
+            format_args!("attach to a group that is not this kernel's"),
+        );
+    }
+    let name = name_of(name).to_string();
+    // SAFETY: the caller's grouptask, not yet attached.
+    unsafe {
+        (*gt).gt_uniq = uniq;
+        (*gt).gt_cpu = cpu as c_int;
+        (*gt).gt_taskqueue = (&raw const k.tasks.queues[cpu]).cast_mut().cast();
+        (*gt).gt_name = [0; 32];
+        for (to, from) in (&mut (*gt).gt_name)[..31].iter_mut().zip(name.bytes()) {
+            *to = from as c_char;
+        }
+    }
+    if k.tasks
+        .attached()
+        .insert(gt.expose_provenance(), name)
+        .is_some()
+    {
+        violation("task-attach", format_args!("a task was attached twice"));
+    }
+    k.attached_tasks.fetch_add(1, Ordering::Relaxed);
+}
+
+/// gtaskqueue(9).
+///
+/// # Safety
+/// `gt` has its function and context set and stays valid until detached.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn taskqgroup_attach_cpu(
+    group: *mut TaskGroup,
+    gt: *mut grouptask,
+    uniq: *mut c_void,
+    cpu: c_int,
+    _dev: *mut c_void,
+    _irq: *mut c_void,
+    name: *const c_char,
+) -> c_int {
+    check_sleep("taskqgroup_attach_cpu");
+    let Some(cpu) = usize::try_from(cpu).ok().filter(|&c| c < kernel().ncpu) else {
+        return EINVAL;
+    };
+    // SAFETY: as the caller says.
+    unsafe { attach(group, gt, uniq, cpu, name) };
+    0
+}
+
+/// gtaskqueue(9).
+///
+/// # Safety
+/// As [`taskqgroup_attach_cpu`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn taskqgroup_attach(
+    group: *mut TaskGroup,
+    gt: *mut grouptask,
+    uniq: *mut c_void,
+    _dev: *mut c_void,
+    _irq: *mut c_void,
+    name: *const c_char,
+) {
+    check_sleep("taskqgroup_attach");
+    let k = kernel();
+    let cpu = k.attached_tasks.load(Ordering::Relaxed).max(0) as usize % k.ncpu;
+    // SAFETY: as the caller says.
+    unsafe { attach(group, gt, uniq, cpu, name) }
+}
+
+unsafe fn queue_of<'a>(gt: *mut grouptask, what: &str) -> &'a Queue {
+    if !kernel().tasks.attached().contains_key(&gt.addr()) {
+        violation(
+            "task-attach",
+            format_args!("{what} of a task that is not attached"),
+        );
+    }
+    // SAFETY: `attach` put a queue of this kernel there, which lives as long as the kernel.
+    unsafe { &*(*gt).gt_taskqueue.cast::<Queue>() }
+}
+
+/// gtaskqueue(9): no enqueue succeeds any more; waits for a queued or running one.
+///
+/// # Safety
+/// `gt` is attached.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn grouptask_block(gt: *mut grouptask) {
+    check_sleep("grouptask_block");
+    // SAFETY: as the caller says.
+    unsafe {
+        let q = queue_of(gt, "grouptask_block");
+        let t = &raw mut (*gt).gt_task;
+        {
+            let _s = q.lock();
+            flags(t).fetch_or(TASK_NOENQUEUE, Ordering::SeqCst);
+        }
+        kernel().machine.wait("grouptask_block", &mut || !q.busy(t));
+    }
+}
+
+/// gtaskqueue(9): drains and detaches.
+///
+/// # Safety
+/// `gt` is attached.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn taskqgroup_detach(_group: *mut TaskGroup, gt: *mut grouptask) {
+    // SAFETY: as the caller says.
+    unsafe {
+        grouptask_block(gt);
+        (*gt).gt_taskqueue = core::ptr::null_mut();
+        flags(&raw mut (*gt).gt_task).fetch_and(!TASK_NOENQUEUE, Ordering::SeqCst);
+    }
+    let k = kernel();
+    k.tasks.attached().remove(&gt.addr());
+    k.attached_tasks.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// gtaskqueue(9). EAGAIN when the task is blocked.
+///
+/// # Safety
+/// `t` is the task of an attached grouptask and `q` its queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn grouptaskqueue_enqueue(q: *mut Queue, t: *mut gtask) -> c_int {
+    if q.is_null() {
+        violation(
+            "task-attach",
+            format_args!("a task was enqueued that is not attached"),
+        );
+    }
+    // SAFETY: as the caller says.
+    let (q, flags) = unsafe { (&*q, flags(t)) };
+    // The usual case under load costs no lock. It must be a read-modify-write: the run that clears
+    // the flag then comes after it and sees what this thread did before.
+    if flags.fetch_or(0, Ordering::AcqRel) & TASK_ENQUEUED != 0 {
+        return 0;
+    }
+    let k = kernel();
+    {
+        let mut s = q.lock();
+        let f = flags.load(Ordering::Relaxed);
+        if f & TASK_ENQUEUED != 0 {
+            return 0;
+        }
+        if f & TASK_NOENQUEUE != 0 {
+            return EAGAIN;
+        }
+        flags.fetch_or(TASK_ENQUEUED, Ordering::AcqRel);
+        s.tasks.push_back(Task(t));
+        if s.idle {
+            // Only the first of several enqueuers pays for the wakeup.
+            s.idle = false;
+            q.work.notify_one();
+        }
+    }
+    k.machine.kick_task(q.cpu);
+    0
+}

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A network stack instance with its jail and its credential, and what a system call may do.
+
+use core::ffi::{c_int, c_void};
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+use crate::ifnet::Ifnet;
+use crate::kernel::Kernel;
+use crate::thread::{check_sleep, ctx, violation};
+
+const EPERM: c_int = 1;
+const EFAULT: c_int = 14;
+
+/// `struct ucred` as far as anybody looks: the driver holds it, and opens sockets with it.
+pub struct Ucred {
+    refs: AtomicI64,
+    vnet: Cell<*const Vnet>,
+}
+
+/// `struct prison`: only its address matters.
+pub struct Prison {
+    _data: u8,
+}
+
+/// Where packets to a prefix go that the backend's network shall not get.
+pub(crate) struct Route {
+    pub net: IpAddr,
+    pub len: u8,
+    pub to: Arc<Ifnet>,
+}
+
+/// An ICMP or ICMPv6 error that the driver asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Name of the interface.
+    pub interface: String,
+    /// `KPI_ICMP_*`: 0 host unreachable, 1 too big, 2 no route.
+    pub reason: c_int,
+    /// MTU for "too big".
+    pub mtu: u32,
+    /// The packet that it answers.
+    pub packet: Vec<u8>,
+}
+
+/// A simulated host: a vnet with its prison.
+pub struct Vnet {
+    /// Its number in the kernel.
+    pub id: u32,
+    /// Name for messages.
+    pub name: String,
+    pub(crate) kernel: Weak<Kernel>,
+    cred: Ucred,
+    prison: Prison,
+    /// FIB of processes in this vnet.
+    pub(crate) fib: AtomicU16,
+    pub(crate) routes: RwLock<Vec<Route>>,
+    pub(crate) has_routes: AtomicBool,
+    pub(crate) forward: AtomicBool,
+    pub(crate) addresses: RwLock<Vec<IpAddr>>,
+    pub(crate) icmp: Mutex<Vec<IcmpError>>,
+    /// Tunnelling sockets, for datagrams that come out of a tunnel of the same host.
+    pub(crate) sockets: Mutex<Vec<crate::socket::SockRef>>,
+}
+
+// SAFETY: the only field that is not Sync by itself is the credential's pointer back, which is set
+// once before the vnet is shared.
+unsafe impl Sync for Vnet {}
+// SAFETY: as above; the pointer is to the vnet itself.
+unsafe impl Send for Vnet {}
+
+impl Vnet {
+    pub(crate) fn new(k: &Arc<Kernel>, id: u32, name: &str) -> Arc<Self> {
+        let v = Arc::new(Self {
+            id,
+            name: name.to_string(),
+            kernel: Arc::downgrade(k),
+            cred: Ucred {
+                refs: AtomicI64::new(0),
+                vnet: Cell::new(core::ptr::null()),
+            },
+            prison: Prison { _data: 0 },
+            fib: AtomicU16::new(0),
+            routes: RwLock::default(),
+            has_routes: AtomicBool::new(false),
+            forward: AtomicBool::new(false),
+            addresses: RwLock::default(),
+            icmp: Mutex::default(),
+            sockets: Mutex::default(),
+        });
+        v.cred.vnet.set(Arc::as_ptr(&v));
+        v
+    }
+
+    pub(crate) fn cred_refs(&self) -> i64 {
+        self.cred.refs.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn prison(&self) -> *const c_void {
+        (&raw const self.prison).cast()
+    }
+
+    /// The interface that a packet to `dst` is routed into, if not to the network.
+    pub(crate) fn route(&self, dst: &IpAddr) -> Option<Arc<Ifnet>> {
+        if !self.has_routes.load(Ordering::Relaxed) {
+            return None;
+        }
+        let routes = self.routes.read().unwrap();
+        let best = routes
+            .iter()
+            .filter(|r| covers(&r.net, r.len, dst))
+            .max_by_key(|r| r.len);
+        best.map(|r| r.to.clone())
+    }
+
+    /// True if `a` is an address of this host.
+    pub(crate) fn is_local(&self, a: &IpAddr) -> bool {
+        self.addresses.read().unwrap().contains(a)
+    }
+
+    /// ICMP errors since the last call.
+    pub fn take_icmp(&self) -> Vec<IcmpError> {
+        core::mem::take(&mut self.icmp.lock().unwrap())
+    }
+}
+
+/// True if the prefix covers the address.
+pub(crate) fn covers(net: &IpAddr, len: u8, a: &IpAddr) -> bool {
+    fn bits(a: &IpAddr) -> (u128, u32) {
+        match a {
+            IpAddr::V4(a) => (u128::from(u32::from(*a)) << 96, 4),
+            IpAddr::V6(a) => (u128::from(*a), 6),
+        }
+    }
+    let ((n, nf), (b, bf)) = (bits(net), bits(a));
+    nf == bf && (len == 0 || (n ^ b) >> (128 - u32::from(len)) == 0)
+}
+
+thread_local! {
+    static ROOT: Cell<bool> = const { Cell::new(true) };
+    static USER: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f` with or without root's privileges.
+pub(crate) fn with_privilege<R>(root: bool, f: impl FnOnce() -> R) -> R {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ROOT.set(self.0);
+        }
+    }
+    let _back = Back(ROOT.replace(root));
+    f()
+}
+
+/// True if the running system call has root's privileges.
+pub(crate) fn is_root() -> bool {
+    ROOT.get()
+}
+
+/// Runs `f` with `[start, start+len)` as the only memory that copyin and copyout reach.
+pub(crate) fn with_user_memory<R>(start: usize, len: usize, f: impl FnOnce() -> R) -> R {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            USER.with_borrow_mut(Vec::pop);
+        }
+    }
+    USER.with_borrow_mut(|u| u.push((start, len)));
+    let _back = Back;
+    f()
+}
+
+fn user_ok(p: usize, len: usize) -> bool {
+    let Some(end) = p.checked_add(len) else {
+        return false;
+    };
+    USER.with_borrow(|u| match u.last() {
+        Some(&(start, n)) => p >= start && end <= start + n,
+        // Without a declared buffer: anything but the first page and the upper half.
+        None => p >= 4096 && end < 1 << 47,
+    })
+}
+
+/// The vnet of the running frame.
+pub(crate) fn current() -> Option<&'static Vnet> {
+    let p = ctx(|c| c.vnet.get());
+    // SAFETY: vnets live as long as their kernel, and the frame's kernel is held by `enter`;
+    // callers use the reference within the frame.
+    (!p.is_null()).then(|| unsafe { &*p })
+}
+
+/// `kpi_priv_check` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_priv_check(_privilege: c_int) -> c_int {
+    if is_root() { 0 } else { EPERM }
+}
+
+/// `kpi_cred_current` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_cred_current() -> *mut Ucred {
+    let Some(v) = current() else {
+        violation(
+            "vnet",
+            format_args!("kpi_cred_current outside of a process"),
+        );
+    };
+    let c = (&raw const v.cred).cast_mut();
+    // SAFETY: the vnet's own credential.
+    unsafe { crhold(c) }
+}
+
+/// ucred(9).
+///
+/// # Safety
+/// `cred` is a credential of this kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn crhold(cred: *mut Ucred) -> *mut Ucred {
+    // SAFETY: as the caller says.
+    unsafe { (*cred).refs.fetch_add(1, Ordering::SeqCst) };
+    cred
+}
+
+/// ucred(9).
+///
+/// # Safety
+/// `cred` is a credential of this kernel that the caller has a reference to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn crfree(cred: *mut Ucred) {
+    // SAFETY: as the caller says.
+    if unsafe { (*cred).refs.fetch_sub(1, Ordering::SeqCst) } <= 0 {
+        violation(
+            "cred",
+            format_args!("a credential was freed more often than held"),
+        );
+    }
+}
+
+/// The vnet that sockets of this credential live in.
+pub(crate) unsafe fn of_cred(cred: *const Ucred) -> *const Vnet {
+    // SAFETY: the caller passes a live credential.
+    unsafe {
+        if (*cred).refs.load(Ordering::SeqCst) <= 0 {
+            violation(
+                "cred",
+                format_args!("a credential was used after its last reference"),
+            );
+        }
+        (*cred).vnet.get()
+    }
+}
+
+/// `kpi_cred_in_prison` of kpi_shim.h.
+///
+/// # Safety
+/// `cred` is a live credential.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_cred_in_prison(cred: *const Ucred, pr: *const c_void) -> bool {
+    // SAFETY: as the caller says; vnets live as long as the kernel.
+    unsafe { (*of_cred(cred)).prison() == pr }
+}
+
+/// `kpi_num_fibs` of kpi_shim.h: as many as there can be.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_num_fibs() -> u32 {
+    1 << 16
+}
+
+/// `kpi_current_fib` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_current_fib() -> u32 {
+    current().map_or(0, |v| u32::from(v.fib.load(Ordering::Relaxed)))
+}
+
+/// `kpi_copyin` of kpi_shim.h.
+///
+/// # Safety
+/// `kaddr` has room for `len` bytes; `uaddr` is memory of this process or refused.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_copyin(uaddr: *const u8, kaddr: *mut u8, len: usize) -> c_int {
+    check_sleep("copyin");
+    if len == 0 {
+        return 0;
+    }
+    if !user_ok(uaddr.addr(), len) {
+        return EFAULT;
+    }
+    // SAFETY: checked against the declared user buffer, or the caller's promise.
+    unsafe { core::ptr::copy_nonoverlapping(uaddr, kaddr, len) };
+    0
+}
+
+/// `kpi_copyout` of kpi_shim.h.
+///
+/// # Safety
+/// As [`kpi_copyin`], the other way.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_copyout(kaddr: *const u8, uaddr: *mut u8, len: usize) -> c_int {
+    check_sleep("copyout");
+    if len == 0 {
+        return 0;
+    }
+    if !user_ok(uaddr.addr(), len) {
+        return EFAULT;
+    }
+    // SAFETY: as above.
+    unsafe { core::ptr::copy_nonoverlapping(kaddr, uaddr, len) };
+    0
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Vector registers in the kernel.
+
+use freebsd_kernel_sys as sys;
+
+/// Runs `f` with the vector registers usable: `fpu_kern_enter(9)` before and `fpu_kern_leave(9)`
+/// after it. Costs a save of the registers, so take it once a batch.
+///
+/// `f` runs in a critical section: it must not sleep, block on a lock, allocate with
+/// [`kpi_alloc::How::Wait`], or call this again; keep it to computing and short.
+pub fn with_vector<R>(f: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            // SAFETY: pairs with the enter below, on the same thread, once.
+            unsafe { sys::kpi_fpu_leave() };
+        }
+    }
+    // SAFETY: left by `Leave`, on every way out.
+    unsafe { sys::kpi_fpu_enter() };
+    let _leave = Leave;
+    f()
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Socket addresses: `core::net` here, `struct sockaddr_in` and `sockaddr_in6` in the kernel.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use freebsd_kernel_sys as sys;
+
+/// Bytes of a `sockaddr_in`.
+pub const SOCKADDR_IN_LEN: usize = size_of::<sys::sockaddr_in>();
+/// Bytes of a `sockaddr_in6`.
+pub const SOCKADDR_IN6_LEN: usize = size_of::<sys::sockaddr_in6>();
+
+/// A `sockaddr_in` or `sockaddr_in6` as the kernel wants it: its length and family first, so C can
+/// tell them apart.
+#[repr(C, align(8))]
+pub(super) struct Sockaddr([u8; SOCKADDR_IN6_LEN]);
+
+impl Sockaddr {
+    pub(super) fn new(addr: &SocketAddr) -> Self {
+        let mut bytes = [0; SOCKADDR_IN6_LEN];
+        encode_sockaddr(addr, &mut bytes);
+        Self(bytes)
+    }
+
+    pub(super) const fn as_ptr(&self) -> *const sys::sockaddr {
+        self.0.as_ptr().cast()
+    }
+}
+
+/// Writes the bytes of `addr` as a `sockaddr_in` (16) or `sockaddr_in6` (28) and returns how many.
+/// The rest of `out` is left as it is.
+pub fn encode_sockaddr(addr: &SocketAddr, out: &mut [u8; SOCKADDR_IN6_LEN]) -> usize {
+    // Offsets: length 0, family 1, port 2, then IPv4 address 4 and zeros; or flow 4, IPv6 address
+    // 8, scope 24.
+    let mut put = Writer(out.iter_mut());
+    match addr {
+        SocketAddr::V4(a) => {
+            put.bytes(&[SOCKADDR_IN_LEN as u8, sys::AF_INET as u8]);
+            put.bytes(&a.port().to_be_bytes());
+            put.bytes(&a.ip().octets());
+            put.bytes(&[0; 8]);
+            SOCKADDR_IN_LEN
+        }
+        SocketAddr::V6(a) => {
+            put.bytes(&[SOCKADDR_IN6_LEN as u8, sys::AF_INET6 as u8]);
+            put.bytes(&a.port().to_be_bytes());
+            put.bytes(&a.flowinfo().to_be_bytes());
+            put.bytes(&a.ip().octets());
+            put.bytes(&a.scope_id().to_ne_bytes());
+            SOCKADDR_IN6_LEN
+        }
+    }
+}
+
+struct Writer<'a>(core::slice::IterMut<'a, u8>);
+
+impl Writer<'_> {
+    fn bytes(&mut self, from: &[u8]) {
+        // In this order: `zip` takes from its left side first, and would lose a byte of `out`.
+        for (from, to) in from.iter().zip(self.0.by_ref()) {
+            *to = *from;
+        }
+    }
+}
+
+/// Reads a `sockaddr_in` or `sockaddr_in6`. `None` unless length, family and number of bytes agree.
+/// A scope embedded in a link-local address, the kernel's inner form, is moved to the scope id.
+#[must_use]
+pub fn decode_sockaddr(bytes: &[u8]) -> Option<SocketAddr> {
+    let (&[len, family], rest) = bytes.split_first_chunk::<2>()?;
+    if usize::from(len) != bytes.len() {
+        return None;
+    }
+    let (&port, rest) = rest.split_first_chunk::<2>()?;
+    let port = u16::from_be_bytes(port);
+    match (u32::from(family), bytes.len()) {
+        (sys::AF_INET, SOCKADDR_IN_LEN) => {
+            let ip = Ipv4Addr::from_octets(*rest.first_chunk()?);
+            Some(SocketAddrV4::new(ip, port).into())
+        }
+        (sys::AF_INET6, SOCKADDR_IN6_LEN) => {
+            let (&flow, rest) = rest.split_first_chunk()?;
+            let (&ip, rest) = rest.split_first_chunk::<16>()?;
+            let scope = u32::from_ne_bytes(*rest.first_chunk()?);
+            let (ip, scope) = recover_scope(ip, scope);
+            Some(SocketAddrV6::new(ip, port, u32::from_be_bytes(flow), scope).into())
+        }
+        _ => None,
+    }
+}
+
+/// Shows an address in a message, as [`SocketAddr`] itself would but that IPv6 zeros are not left
+/// out. `core`'s own formatting of addresses can panic as far as the compiler can see, and would
+/// bring that code into the kernel.
+pub struct Show<'a>(pub &'a SocketAddr);
+
+impl fmt::Display for Show<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, i: usize, separator: &str| {
+            if i == 0 {
+                Ok(())
+            } else {
+                f.write_str(separator)
+            }
+        };
+        match self.0 {
+            SocketAddr::V4(a) => {
+                for (i, n) in a.ip().octets().into_iter().enumerate() {
+                    joined(f, i, ".")?;
+                    fmt::Display::fmt(&n, f)?;
+                }
+            }
+            SocketAddr::V6(a) => {
+                f.write_str("[")?;
+                for (i, n) in a.ip().segments().into_iter().enumerate() {
+                    joined(f, i, ":")?;
+                    fmt::LowerHex::fmt(&n, f)?;
+                }
+                if a.scope_id() != 0 {
+                    f.write_str("%")?;
+                    fmt::Display::fmt(&a.scope_id(), f)?;
+                }
+                f.write_str("]")?;
+            }
+        }
+        f.write_str(":")?;
+        fmt::Display::fmt(&self.0.port(), f)
+    }
+}
+
+/// Undoes the KAME form: bytes 2 and 3 of a link-local address hold the interface's index inside
+/// the kernel.
+fn recover_scope(mut octets: [u8; 16], scope: u32) -> (Ipv6Addr, u32) {
+    let ip = Ipv6Addr::from_octets(octets);
+    if !is_link_local(&ip) {
+        return (ip, scope);
+    }
+    let [_, _, high, low, ..] = &mut octets;
+    let embedded = u32::from(u16::from_be_bytes([*high, *low]));
+    (*high, *low) = (0, 0);
+    (
+        Ipv6Addr::from_octets(octets),
+        if embedded != 0 { embedded } else { scope },
+    )
+}
+
+/// fe80::/10, ff02::/16 and ff01::/16: addresses that mean something on one link only.
+fn is_link_local(ip: &Ipv6Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    ip.is_unicast_link_local() || (a == 0xff && matches!(b & 0x0f, 1 | 2))
+}
+
+/// `src` with the scope of `dst` if it is link-local; no port.
+pub(super) fn on_link_of(src: IpAddr, dst: &SocketAddr) -> SocketAddr {
+    match (src, dst) {
+        (IpAddr::V6(ip), SocketAddr::V6(d)) if is_link_local(&ip) => {
+            SocketAddrV6::new(ip, 0, 0, d.scope_id()).into()
+        }
+        (ip, _) => SocketAddr::new(ip, 0),
+    }
+}
+
+/// Reads element `index` of an array of addresses of one family.
+///
+/// # Safety
+///
+/// `sa` points to an array of more than `index` whole `sockaddr_in`, or `sockaddr_in6`, as the
+/// first one's family says.
+pub(super) unsafe fn read_sockaddr(sa: *const sys::sockaddr, index: usize) -> Option<SocketAddr> {
+    // SAFETY: the first one is there.
+    let family = u32::from(unsafe { (*sa).sa_family });
+    let size = match family {
+        sys::AF_INET => SOCKADDR_IN_LEN,
+        sys::AF_INET6 => SOCKADDR_IN6_LEN,
+        _ => return None,
+    };
+    // SAFETY: element `index` of the array, and its bytes are set.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(sa.cast::<u8>().add(size.wrapping_mul(index)), size) };
+    decode_sockaddr(bytes)
+}
