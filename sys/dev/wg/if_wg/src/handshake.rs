@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Handshake messages: judged, answered and sent, in tasks of their own.
+//!
+//! Key agreements are slow, a thousand times slower than what an attacker spends on a message. So
+//! messages wait in one bounded queue that every CPU serves, and when it fills the interface is
+//! under load: then only those are worked on who prove with a cookie that they own their source
+//! address, and of those only so many (paper, section 5.3).
+
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use kpi::epoch::{Epoch, EpochArc, net_epoch};
+use kpi::ifnet::Counter;
+use kpi::mbuf::Mbuf;
+use kpi::queue::BoundedQueue;
+use kpi::random;
+use kpi::time::{realtime, uptime_ns};
+use kpi::{AllocError, How, KBox, KVec};
+use kpi::{Errno, Result};
+use wg::messages::{CookieReply, INITIATION_LEN, Initiation, Message, Response};
+use wg::ratelimit::RateLimiter;
+use wg::wg_cookie::{Macced, Verdict};
+use wg::wg_noise::{Identity, read_initiation};
+
+use crate::index::Target;
+use crate::peer::{Endpoint, Peer};
+use crate::rng::KernelRng;
+use crate::session::Session;
+use crate::softc::Softc;
+use crate::stats::Reason;
+
+/// Handshake messages that wait. More are dropped.
+const QUEUE_LEN: usize = 4096;
+/// Messages in the queue from which the interface is under load.
+const LOADED: usize = QUEUE_LEN / 8;
+/// How long the interface counts as under load after it last was, in nanoseconds.
+const LOAD_LINGERS: u64 = 1_000_000_000;
+/// Peers with events that wait.
+const EVENT_QUEUE_LEN: usize = 4096;
+/// Messages and events that a task takes before others on its CPU run.
+const TURN: usize = 16;
+
+/// A handshake message as it came.
+pub(crate) struct HandshakeMessage {
+    pub(crate) packet: Mbuf,
+    pub(crate) from: Endpoint,
+}
+
+/// The queues of handshake messages and peers' events, and the tasks that serve them.
+pub(crate) struct Control {
+    messages: BoundedQueue<HandshakeMessage>,
+    events: BoundedQueue<EpochArc<Peer>>,
+    /// For each CPU: its task has been enqueued and has not begun to look at the queues.
+    scheduled: KVec<AtomicBool>,
+    next: AtomicUsize,
+    /// Uptime until which the interface counts as under load.
+    loaded_until: AtomicU64,
+}
+
+impl Control {
+    #[inline(never)] // Its queues are large on their way to their places.
+    pub(crate) fn new(ncpus: usize, how: How<'_>) -> Result<KBox<Self>, AllocError> {
+        let mut scheduled = KVec::with_capacity(ncpus, how)?;
+        for _ in 0..ncpus {
+            scheduled.try_push(AtomicBool::new(false), how)?;
+        }
+        let messages = BoundedQueue::with_capacity(QUEUE_LEN, how)?;
+        let events = BoundedQueue::with_capacity(EVENT_QUEUE_LEN, how)?;
+        KBox::new_with(how, || Self {
+            messages,
+            events,
+            scheduled,
+            next: AtomicUsize::new(0),
+            loaded_until: AtomicU64::new(0),
+        })
+    }
+
+    fn under_load(&self, now: u64) -> bool {
+        if self.messages.len_hint() >= LOADED {
+            self.loaded_until
+                .store(now.saturating_add(LOAD_LINGERS), Ordering::Relaxed);
+            return true;
+        }
+        now < self.loaded_until.load(Ordering::Relaxed)
+    }
+}
+
+impl Softc {
+    pub(crate) fn queue_handshake(&self, message: HandshakeMessage) {
+        if self.control.messages.push(message).is_err() {
+            // A full queue is load, even if the tasks empty it before they next look.
+            let until = uptime_ns().saturating_add(LOAD_LINGERS);
+            self.control.loaded_until.store(until, Ordering::Relaxed);
+            self.drop_input(Reason::HandshakeQueueFull, 1);
+        }
+        self.wake_control();
+    }
+
+    /// Queues a peer that has events; `Err` if there is no room.
+    pub(crate) fn queue_event(&self, peer: EpochArc<Peer>) -> Result<(), ()> {
+        let queued = self.control.events.push(peer).map_err(drop);
+        self.wake_control();
+        queued
+    }
+
+    /// Wakes one CPU's task, in turn: under load all of them come to work.
+    fn wake_control(&self) {
+        let turn = self.control.next.fetch_add(1, Ordering::Relaxed);
+        if let Some(at) = turn.checked_rem(self.control.scheduled.len()) {
+            self.wake_control_at(at);
+        }
+    }
+
+    fn wake_control_at(&self, at: usize) {
+        // As in `worker`: one wake-up serves all that comes before the task looks.
+        if let Some(scheduled) = self.control.scheduled.get(at)
+            && !scheduled.swap(true, Ordering::SeqCst)
+        {
+            self.enqueue_control_task(at);
+        }
+    }
+
+    /// The body of the control task of CPU `at`.
+    pub(crate) fn run_control(&self, at: usize) {
+        let Some(scheduled) = self.control.scheduled.get(at) else {
+            return;
+        };
+        scheduled.swap(false, Ordering::SeqCst);
+        for _ in 0..TURN {
+            let peer = self.control.events.pop();
+            if let Some(peer) = &peer {
+                Peer::run_events(peer);
+            }
+            let message = self.control.messages.pop();
+            let idle = peer.is_none() && message.is_none();
+            if let Some(message) = message {
+                self.handshake(message);
+            }
+            if idle {
+                return;
+            }
+        }
+        self.wake_control_at(at);
+    }
+
+    /// Throws away all that is queued; see `discard_jobs`.
+    pub(crate) fn discard_control(&self) {
+        while self.control.messages.pop().is_some() {}
+        while self.control.events.pop().is_some() {}
+    }
+
+    fn handshake(&self, message: HandshakeMessage) {
+        let HandshakeMessage { packet, from } = message;
+        let mut buf = [0u8; INITIATION_LEN];
+        let parsed = buf
+            .get_mut(..packet.len())
+            .and_then(|bytes| packet.copy_out(0, bytes).then_some(&*bytes))
+            .map(Message::parse);
+        drop(packet);
+        let done = match parsed {
+            Some(Ok(Message::Initiation(m))) => self.respond(&m, from),
+            Some(Ok(Message::Response(m))) => self.complete(&m, from),
+            Some(Ok(Message::CookieReply(m))) => self.take_cookie(&m),
+            _ => Err(Reason::Malformed),
+        };
+        if let Err(why) = done {
+            self.drop_input(why, 1);
+        }
+    }
+
+    /// Whether a message is worth a key agreement: its first MAC, and under load its cookie and the
+    /// rate of its source.
+    fn screen(&self, message: Macced<'_>, from: &Endpoint, now: u64) -> Result<(), Reason> {
+        let loaded = self.control.under_load(now);
+        let src = &from.remote;
+        let verdict = match self.checker.read().as_ref() {
+            Some(checker) => checker.check(message, src, loaded, now),
+            None => return Err(Reason::BadMac),
+        };
+        match verdict {
+            Verdict::Process => Ok(()),
+            Verdict::Invalid => Err(Reason::BadMac),
+            Verdict::ProcessIfRate => {
+                let mut limiter = self.ratelimit.lock();
+                if limiter.is_none() {
+                    let mut key = [0; 16];
+                    random::fill(&mut key);
+                    // Without memory for it nobody passes: this is a flood.
+                    *limiter = RateLimiter::new(key, How::NoWait).ok();
+                }
+                match limiter
+                    .as_mut()
+                    .is_some_and(|limiter| limiter.allow(src.ip(), now))
+                {
+                    true => Ok(()),
+                    false => Err(Reason::RateLimited),
+                }
+            }
+            Verdict::SendCookie => {
+                let reply = match self.checker.write().as_mut() {
+                    Some(checker) => checker.cookie_reply(message, src, now, &mut KernelRng),
+                    None => None,
+                };
+                if let Some(reply) = reply {
+                    let _ = net_epoch(|ep| self.send_message(&reply, from, ep));
+                }
+                Err(Reason::CookieDemanded)
+            }
+        }
+    }
+
+    fn current_identity(&self) -> Option<EpochArc<Identity>> {
+        net_epoch(|ep| self.identity.load_arc(ep))
+    }
+
+    /// Answers an initiation.
+    #[inline(never)] // The three kinds of message need their stack one at a time.
+    fn respond(&self, m: &Initiation<'_>, from: Endpoint) -> Result<(), Reason> {
+        let now = uptime_ns();
+        self.screen((*m).into(), &from, now)?;
+        let identity = self.current_identity().ok_or(Reason::BadHandshake)?;
+        let incoming = read_initiation(&identity, m).map_err(|_| Reason::BadHandshake)?;
+        let peer = self.peers.read().lookup(incoming.static_public()).cloned();
+        let peer = peer.ok_or(Reason::BadHandshake)?;
+        let reply = {
+            let mut handshake = peer.handshake.lock();
+            if !peer.may_have_session() {
+                return Err(Reason::Down);
+            }
+            if let Err(why) = handshake.noise.accept_initiation(incoming, now) {
+                self.ifp.debug(format_args!(
+                    "peer {}: initiation refused: {why:?}",
+                    peer.id
+                ));
+                return Err(Reason::BadHandshake);
+            }
+            let index = self.index.insert_new(Target::Handshake(peer.clone()));
+            let index = index.map_err(|AllocError| Reason::NoMemory)?;
+            let made = handshake
+                .noise
+                .create_response(index, &mut KernelRng)
+                .map_err(|_| Reason::BadHandshake)
+                .and_then(|(reply, keys)| {
+                    let session = Session::new(keys, &peer, now)?;
+                    self.index
+                        .replace(index, Target::Session(session.clone()))?;
+                    Ok((reply, session))
+                });
+            let (mut reply, session) = match made {
+                Ok(made) => made,
+                Err(why) => {
+                    self.index.remove(index);
+                    return Err(why);
+                }
+            };
+            handshake.macs.add_to_response(&mut reply, now);
+            peer.install_responder(session);
+            reply
+        };
+        self.ifp.debug(format_args!(
+            "peer {}: initiation received, answering",
+            peer.id
+        ));
+        self.authentic(&peer, INITIATION_LEN, from, now);
+        peer.note(peer.timers.session_derived(now));
+        net_epoch(|ep| peer.send_handshake(&reply, ep));
+        Ok(())
+    }
+
+    /// Completes a handshake that we opened.
+    #[inline(never)]
+    fn complete(&self, m: &Response<'_>, from: Endpoint) -> Result<(), Reason> {
+        let now = uptime_ns();
+        self.screen((*m).into(), &from, now)?;
+        let identity = self.current_identity().ok_or(Reason::BadHandshake)?;
+        let peer = self.pending(m.receiver()).ok_or(Reason::UnknownIndex)?;
+        {
+            let mut handshake = peer.handshake.lock();
+            if !peer.may_have_session() {
+                return Err(Reason::Down);
+            }
+            let keys = match handshake.noise.consume_response(&identity, m) {
+                Ok(keys) => keys,
+                Err(why) => {
+                    self.ifp
+                        .debug(format_args!("peer {}: response refused: {why:?}", peer.id));
+                    return Err(Reason::BadHandshake);
+                }
+            };
+            let session = Session::new(keys, &peer, now).and_then(|session| {
+                self.index
+                    .replace(m.receiver(), Target::Session(session.clone()))?;
+                Ok(session)
+            });
+            match session {
+                Ok(session) => peer.install_initiator(session),
+                Err(AllocError) => {
+                    self.index.remove(m.receiver());
+                    return Err(Reason::NoMemory);
+                }
+            }
+        }
+        self.authentic(&peer, m.bytes().len(), from, now);
+        peer.note(peer.timers.session_derived(now));
+        peer.handshake_complete();
+        // The responder must not send before it hears from us on the new session (paper, 5.4.4).
+        net_epoch(|ep| Peer::send_keepalive(&peer, ep));
+        Ok(())
+    }
+
+    fn take_cookie(&self, m: &CookieReply<'_>) -> Result<(), Reason> {
+        let peer = match self.pending(m.receiver()) {
+            Some(peer) => peer,
+            // A cookie may also answer our response, whose index is a session already.
+            None => self
+                .session_peer(m.receiver())
+                .ok_or(Reason::UnknownIndex)?,
+        };
+        let taken = peer
+            .handshake
+            .lock()
+            .macs
+            .consume_cookie_reply(m, uptime_ns());
+        self.ifp.debug(format_args!(
+            "peer {}: cookie reply, valid: {taken}",
+            peer.id
+        ));
+        if taken {
+            Ok(())
+        } else {
+            Err(Reason::BadHandshake)
+        }
+    }
+
+    /// The peer whose handshake waits under this index.
+    fn pending(&self, index: u32) -> Option<EpochArc<Peer>> {
+        net_epoch(|ep| match self.index.lookup(index, ep) {
+            Some(Target::Handshake(peer)) => Some(peer.clone()),
+            _ => None,
+        })
+    }
+
+    fn session_peer(&self, index: u32) -> Option<EpochArc<Peer>> {
+        net_epoch(|ep| match self.index.lookup(index, ep) {
+            Some(Target::Session(session)) => Some(session.peer.clone()),
+            _ => None,
+        })
+    }
+
+    /// What every authentic handshake message does for its peer.
+    fn authentic(&self, peer: &EpochArc<Peer>, len: usize, from: Endpoint, now: u64) {
+        peer.roam(from);
+        peer.rx_bytes.fetch_add(len as u64, Ordering::Relaxed);
+        self.ifp.count(Counter::InPackets, 1);
+        self.ifp.count(Counter::InBytes, len as u64);
+        peer.timers.any_authenticated_packet_received();
+        peer.note(peer.timers.any_authenticated_packet_traversal(now));
+    }
+
+    /// Sends a message that is not a data packet.
+    pub(crate) fn send_message(&self, bytes: &[u8], to: &Endpoint, ep: &Epoch) -> Result<()> {
+        let sockets = self.sockets.load(ep).ok_or(Errno::ENETDOWN)?.get();
+        let copy = || Mbuf::from_slice(bytes).ok_or(Errno::ENOBUFS);
+        match sockets.send(copy()?, to) {
+            // Our address that the peer used is gone; routing may know another.
+            Err(Errno::EADDRNOTAVAIL) if to.local.is_some() => {
+                sockets.send(copy()?, &Endpoint { local: None, ..*to })
+            }
+            sent => sent,
+        }
+    }
+}
+
+impl Peer {
+    /// Opens a handshake, unless one was opened less than REKEY_TIMEOUT ago. `retry` says that this
+    /// continues one that was not answered.
+    pub(crate) fn initiate(this: &EpochArc<Self>, retry: bool) {
+        let sc = &this.sc;
+        let now = uptime_ns();
+        if this.endpoint().is_none() {
+            return;
+        }
+        let message = {
+            let mut handshake = this.handshake.lock();
+            // Under the lock: the interface changes its identity first and then, under this lock,
+            // what the handshake has of it. An older identity than the handshake's would make an
+            // initiation that nobody can read.
+            let Some(identity) = sc.current_identity() else {
+                return sc
+                    .ifp
+                    .debug(format_args!("peer {}: no private key is set", this.id));
+            };
+            if this.is_dead() || !this.timers.initiation_due(now, retry) {
+                return;
+            }
+            let Ok(index) = sc.index.insert_new(Target::Handshake(this.clone())) else {
+                sc.drop_output(Reason::NoMemory, 1);
+                return this.note(this.timers.handshake_initiated(now, random::u32()));
+            };
+            let old = handshake.noise.pending_index();
+            let (secs, nanos) = realtime();
+            let stamp = sc.stamps.stamp(secs, nanos);
+            let made = handshake
+                .noise
+                .create_initiation(&identity, index, stamp, &mut KernelRng);
+            let Some(mut message) = made else {
+                sc.index.remove(index);
+                sc.ifp
+                    .debug(format_args!("peer {}: its public key is unusable", this.id));
+                // Tried and failed, like one that is not answered: it ends in giving up.
+                return this.note(this.timers.handshake_initiated(now, random::u32()));
+            };
+            if let Some(old) = old {
+                sc.index.remove(old);
+            }
+            handshake.macs.add_to_initiation(&mut message, now);
+            message
+        };
+        this.note(this.timers.handshake_initiated(now, random::u32()));
+        sc.ifp
+            .debug(format_args!("peer {}: sending initiation", this.id));
+        net_epoch(|ep| this.send_handshake(&message, ep));
+    }
+
+    /// Sends a handshake message to where the peer is.
+    fn send_handshake(&self, message: &[u8], ep: &Epoch) {
+        let Some(endpoint) = self.endpoint() else {
+            return;
+        };
+        match self.sc.send_message(message, &endpoint, ep) {
+            Ok(()) => {
+                self.count_sent(1, message.len() as u64);
+                self.timers.any_authenticated_packet_sent();
+                self.note(self.timers.any_authenticated_packet_traversal(uptime_ns()));
+            }
+            Err(errno) => {
+                self.sc.drop_output(Reason::SendFailed, 1);
+                self.send_failed(errno);
+            }
+        }
+    }
+}

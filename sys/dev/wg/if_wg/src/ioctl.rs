@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The interface's ioctls.
+
+use kpi::cred::{Priv, fib_exists, priv_check};
+use kpi::ioctl::{self, IfReqFib, IfReqMtu, Ioctl, WgDataIo};
+use kpi::user;
+use kpi::{Errno, Result};
+use kpi::{How, KArc, KVec, Sleepable};
+use nv::wgconf::SetRequest;
+use zeroize::Zeroize;
+
+use crate::softc::{MAX_MTU, Softc};
+
+/// Greatest configuration that is taken in one call, in bytes. A peer with two allowed IPs takes
+/// about 400; the bound is there for the hosts of jails, whose root may call this.
+const MAX_SET: usize = 64 << 20;
+
+pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
+    match io.cmd() {
+        ioctl::SIOCSWG => set(this, io, cx),
+        ioctl::SIOCGWG => get(this, io, cx),
+        // Addresses, and multicast groups, need nothing of us.
+        ioctl::SIOCSIFADDR | ioctl::SIOCADDMULTI | ioctl::SIOCDELMULTI => Ok(()),
+        ioctl::SIOCSIFFLAGS => {
+            if this.ifp.is_up() {
+                Softc::up(this, cx)
+            } else {
+                this.down(cx);
+                Ok(())
+            }
+        }
+        ioctl::SIOCSIFMTU => match u32::try_from(io.arg::<IfReqMtu>()?.mtu) {
+            Ok(mtu) if (1..=MAX_MTU).contains(&mtu) => {
+                this.ifp.set_mtu(mtu);
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        },
+        ioctl::SIOCGTUNFIB => {
+            let fib = this.config.read(cx).fib;
+            io.arg::<IfReqFib>()?.fib = u32::from(fib);
+            Ok(())
+        }
+        ioctl::SIOCSTUNFIB => {
+            priv_check(Priv::NetWg)?;
+            priv_check(Priv::NetSetIfFib)?;
+            let fib = u16::try_from(io.arg::<IfReqFib>()?.fib).map_err(|_| Errno::EINVAL)?;
+            if !fib_exists(fib) {
+                return Err(Errno::EINVAL);
+            }
+            this.set_tunnel_fib(fib, cx)
+        }
+        _ => Err(Errno::ENOTTY),
+    }
+}
+
+/// SIOCSWG. What is wrong with the arguments is told in this order, as by the C driver.
+fn set(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
+    priv_check(Priv::NetWg)?;
+    let arg = io.arg::<WgDataIo>()?;
+    if arg.size == 0 || arg.data.is_null() {
+        return Err(Errno::EFAULT);
+    }
+    let mut message = user::copy_in(arg.data, arg.size, MAX_SET, cx)?;
+    let done = match SetRequest::parse(&message) {
+        Ok(request) => crate::set::apply(this, &request, cx),
+        Err(error) => {
+            this.ifp
+                .debug(format_args!("configuration refused: {error}"));
+            Errno::check(error.errno())
+        }
+    };
+    message.zeroize();
+    done
+}
+
+/// SIOCGWG. With size 0 the caller asks how much room the answer needs.
+fn get(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
+    let privileged = priv_check(Priv::NetWg).is_ok();
+    let config = this.config.read(cx);
+    let view = crate::get::View::of(this, &config, privileged, cx)?;
+    let size = view.size()?;
+    let arg = io.arg::<WgDataIo>()?;
+    if arg.size == 0 {
+        arg.size = size;
+        return Ok(());
+    }
+    if arg.size < size {
+        return Err(Errno::ENOSPC);
+    }
+    let mut message = KVec::with_capacity(size, How::Wait(cx))?;
+    let written = view.write(&mut message, size);
+    drop(view);
+    drop(config);
+    let done = written.and_then(|()| user::copy_out(&message, arg.data, cx));
+    message.zeroize();
+    done?;
+    arg.size = size;
+    Ok(())
+}

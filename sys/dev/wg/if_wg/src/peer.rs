@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A peer: its handshake, its sessions, its queues, its timers, and how it goes away.
+//!
+//! Lock order, from first to last: `handshake`, `staged`, `sessions`, the interface's index table.
+//! `endpoint` is a leaf.
+//!
+//! A peer refers to its interface and is referred to by the peer table, the allowed IPs, its
+//! sessions, the index table, its callout, and by what is queued for it. All but the last are cut
+//! by [`Peer::shutdown`]; what is queued drains by itself, and the last reference frees the peer
+//! after the epoch.
+
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use kpi::callout::{Callout, Expire};
+use kpi::epoch::{Epoch, EpochArc, EpochCell, net_epoch};
+use kpi::mbuf::MbufList;
+use kpi::serial::Serial;
+use kpi::sync::{Mutex, RwLock};
+use kpi::time::{realtime, uptime_ns};
+use kpi::{AllocError, How, KArc, Sleepable};
+use wg::timers::Timers;
+use wg::wg_cookie::Macs;
+use wg::wg_noise::{Fallen, Handshake, Identity, Slots};
+
+use crate::receive::OpenJob;
+use crate::send::SealJob;
+use crate::session::Session;
+use crate::softc::Softc;
+
+/// How long a callout waits when the queue of events was full, in nanoseconds.
+const EVENT_RETRY: u64 = 10_000_000;
+
+/// Where a peer is, and which of our addresses it talks to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) remote: SocketAddr,
+    /// The sticky source: replies leave from the address that the peer used. None lets routing
+    /// choose.
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// A peer as the owner of an allowed IP. Owners are equal when they are the same peer.
+#[derive(Clone)]
+pub(crate) struct Owner(pub(crate) EpochArc<Peer>);
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        EpochArc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Owner {}
+
+/// Work for a peer that needs a task of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Event {
+    /// A session is wanted.
+    Initiate = 1,
+    /// An empty packet is wanted.
+    Keepalive = 2,
+    /// The callout went off.
+    Expire = 4,
+    /// Finished packets may have been left at the head of a serial queue.
+    Deliver = 8,
+}
+
+/// What the handshake lock protects.
+pub(crate) struct HandshakeState {
+    pub(crate) noise: Handshake,
+    pub(crate) macs: Macs,
+}
+
+pub(crate) struct Peer {
+    pub(crate) sc: KArc<Softc>,
+    /// Number of the peer in messages, and the order of creation.
+    pub(crate) id: u64,
+    pub(crate) public: [u8; 32],
+    /// Set once, when the peer is removed: nothing new starts for it.
+    dead: AtomicBool,
+    pub(crate) handshake: Mutex<HandshakeState>,
+    sessions: Mutex<Slots<EpochArc<Session>>>,
+    /// The session to send on, for readers without the lock.
+    pub(crate) current: EpochCell<Session>,
+    endpoint: RwLock<Option<Endpoint>>,
+    pub(crate) staged: Mutex<MbufList>,
+    pub(crate) staged_len: AtomicUsize,
+    /// Packets being sealed, in the order in which they are to be sent.
+    pub(crate) sealed: Serial<SealJob>,
+    /// Packets being opened, in the order in which they came.
+    pub(crate) opened: Serial<OpenJob>,
+    pub(crate) timers: Timers,
+    callout: Callout<Peer>,
+    /// [`Event`]s that are due.
+    events: AtomicU8,
+    /// The peer is in the queue of events.
+    queued: AtomicBool,
+    pub(crate) tx_bytes: AtomicU64,
+    pub(crate) rx_bytes: AtomicU64,
+}
+
+impl Peer {
+    #[inline(never)] // It is large.
+    pub(crate) fn new(
+        sc: &KArc<Softc>,
+        public: &[u8; 32],
+        identity: Option<&Identity>,
+        cx: &Sleepable,
+    ) -> Result<EpochArc<Self>, AllocError> {
+        let how = How::Wait(cx);
+        let callout = Callout::new(how)?;
+        EpochArc::new_with(how, || Self {
+            sc: sc.clone(),
+            id: sc.next_peer_id.fetch_add(1, Ordering::Relaxed),
+            public: *public,
+            dead: AtomicBool::new(false),
+            handshake: Mutex::new(
+                c"wg handshake",
+                HandshakeState {
+                    noise: Handshake::new(public, &[0; 32], identity),
+                    macs: Macs::new(public),
+                },
+            ),
+            sessions: Mutex::new(c"wg sessions", Slots::new()),
+            current: EpochCell::empty(),
+            endpoint: RwLock::new(c"wg endpoint", None),
+            staged: Mutex::new(c"wg staged", MbufList::new()),
+            staged_len: AtomicUsize::new(0),
+            sealed: Serial::new(),
+            opened: Serial::new(),
+            timers: Timers::new(),
+            callout,
+            events: AtomicU8::new(0),
+            queued: AtomicBool::new(false),
+            tx_bytes: AtomicU64::new(0),
+            rx_bytes: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Whether a session may be installed. To be asked under the handshake lock: [`Self::stop`]
+    /// comes after the interface is marked as down and the peer as dead, and takes that lock to
+    /// wipe the sessions. So none that is installed here escapes it.
+    pub(crate) fn may_have_session(&self) -> bool {
+        !self.is_dead() && self.sc.ifp.running()
+    }
+
+    /// Lets timers run for the peer; sends a keepalive if it has a persistent one. For when the
+    /// interface comes up, or the peer is new on one that is up.
+    pub(crate) fn start(this: &EpochArc<Self>) {
+        if this.is_dead() {
+            return;
+        }
+        this.callout.bind(this.clone());
+        if this.timers.enable() {
+            Self::post(this, Event::Keepalive);
+        }
+    }
+
+    /// For when the interface goes down: no timer runs after it, what waits is dropped and all keys
+    /// are wiped.
+    pub(crate) fn stop(&self) {
+        self.timers.disable();
+        self.callout.stop();
+        self.purge_staged();
+        self.forget_keys();
+    }
+
+    /// Takes the peer out of service for good. The caller has taken it out of the peer table and
+    /// the allowed IPs. Does not wait for packets under way; they find the peer dead.
+    pub(crate) fn shutdown(this: &EpochArc<Self>, cx: &Sleepable) {
+        this.dead.store(true, Ordering::SeqCst);
+        this.stop();
+        this.callout.drain(cx);
+        // Jobs that lost their packets to full queues may still hold a place; see `dispatch`.
+        this.sc.deliver_sealed(this, false);
+        this.sc.deliver_opened(this, false);
+    }
+
+    /// Ends all sessions and the handshake under way.
+    pub(crate) fn forget_keys(&self) {
+        let mut handshake = self.handshake.lock();
+        if let Some(index) = handshake.noise.clear() {
+            self.sc.index.remove(index);
+        }
+        let fallen = {
+            let mut sessions = self.sessions.lock();
+            // What is under way on them must not be opened any more.
+            sessions.iter().for_each(|session| session.keypair.revoke());
+            sessions.clear()
+        };
+        self.current.set(None);
+        self.retire(fallen);
+    }
+
+    /// The interface has a new private key: sessions of the old one may still receive, the next
+    /// packet to send starts a handshake.
+    pub(crate) fn identity_changed(&self, identity: Option<&Identity>) {
+        let mut handshake = self.handshake.lock();
+        if let Some(index) = handshake.noise.set_identity(identity) {
+            self.sc.index.remove(index);
+        }
+        for session in self.sessions.lock().iter() {
+            session.keypair.stop_sending();
+        }
+        // What was sent under the old key is void: the new one need not wait for it to time out.
+        self.timers.reset_last_initiation();
+    }
+
+    /// Installs the session of a handshake that we opened. The handshake lock is held, and the
+    /// peer is not dead.
+    pub(crate) fn install_initiator(&self, session: EpochArc<Session>) {
+        let fallen = {
+            let mut slots = self.sessions.lock();
+            self.current.set(Some(session.clone()));
+            slots.install_initiator(session)
+        };
+        self.retire(fallen);
+    }
+
+    /// Installs the session of a handshake that we answered. The handshake lock is held, and the
+    /// peer is not dead.
+    pub(crate) fn install_responder(&self, session: EpochArc<Session>) {
+        let fallen = self.sessions.lock().install_responder(session);
+        self.retire(fallen);
+    }
+
+    /// The first packet on a session that we answered for has come: from now on we send on it.
+    pub(crate) fn confirm(this: &EpochArc<Self>, session: &EpochArc<Session>, ep: &Epoch) {
+        session.unconfirmed.store(false, Ordering::Relaxed);
+        let fallen = {
+            let mut slots = this.sessions.lock();
+            let fallen = slots.confirm(|waiting| EpochArc::ptr_eq(waiting, session));
+            if fallen.is_some() {
+                this.current.set(Some(session.clone()));
+            }
+            fallen
+        };
+        let Some(fallen) = fallen else { return };
+        this.retire(fallen);
+        this.handshake_complete();
+        Self::flush_staged(this, ep);
+    }
+
+    /// Frees the indices of sessions that were replaced. What was received on them before is still
+    /// opened.
+    fn retire(&self, fallen: Fallen<EpochArc<Session>>) {
+        for session in fallen {
+            self.sc.index.remove(session.keypair.local_index());
+        }
+    }
+
+    pub(crate) fn handshake_complete(&self) {
+        self.timers.handshake_complete(realtime());
+        self.sc
+            .module
+            .stats
+            .handshakes
+            .fetch_add(1, Ordering::Relaxed);
+        self.sc
+            .ifp
+            .debug(format_args!("peer {}: handshake complete", self.id));
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        *self.endpoint.read()
+    }
+
+    /// Sets where the peer is, by configuration: routing chooses the source address anew.
+    pub(crate) fn set_endpoint(&self, remote: SocketAddr) {
+        *self.endpoint.write() = Some(Endpoint {
+            remote,
+            local: None,
+        });
+    }
+
+    /// An authentic packet came from there: the peer has roamed (paper, section 2.1).
+    pub(crate) fn roam(&self, from: Endpoint) {
+        if self.endpoint() != Some(from) {
+            *self.endpoint.write() = Some(from);
+        }
+    }
+
+    pub(crate) fn forget_source(&self) {
+        if let Some(endpoint) = self.endpoint.write().as_mut() {
+            endpoint.local = None;
+        }
+    }
+
+    /// Arms the callout for a deadline that an event of the timers brought forward.
+    pub(crate) fn note(&self, deadline: Option<u64>) {
+        if let Some(deadline) = deadline {
+            self.callout.arm_at(deadline);
+        }
+    }
+
+    /// Asks a task to do something for the peer. Any context.
+    pub(crate) fn post(this: &EpochArc<Self>, event: Event) {
+        this.events.fetch_or(event as u8, Ordering::SeqCst);
+        if this.is_dead() || this.queued.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if this.sc.queue_event(this.clone()).is_err() {
+            this.queued.store(false, Ordering::SeqCst);
+            this.callout.arm_at(uptime_ns().saturating_add(EVENT_RETRY));
+        }
+    }
+
+    /// Has a task deliver what is finished, for those who may not do it where they are: the output
+    /// routine may hold locks of the network stack, and sending takes others.
+    pub(crate) fn deliver_soon(this: &EpochArc<Self>) {
+        Self::post(this, Event::Deliver);
+        if this.is_dead() {
+            // No task comes for a dead peer. Its packets are only dropped, which any context may do.
+            this.sc.deliver_sealed(this, false);
+            this.sc.deliver_opened(this, false);
+        }
+    }
+
+    /// Does what was asked for. In a task, outside the epoch.
+    pub(crate) fn run_events(this: &EpochArc<Self>) {
+        // The mark stays until nothing is due, so that no other task does this at the same time.
+        // What is posted after the last look at the events finds the mark gone and queues the
+        // peer again, or is found here.
+        loop {
+            let events = this.events.swap(0, Ordering::SeqCst);
+            if events == 0 {
+                this.queued.store(false, Ordering::SeqCst);
+                if this.events.load(Ordering::SeqCst) == 0
+                    || this.queued.swap(true, Ordering::SeqCst)
+                {
+                    return;
+                }
+                continue;
+            }
+            if events & Event::Deliver as u8 != 0 {
+                this.sc.deliver_sealed(this, false);
+                this.sc.deliver_opened(this, false);
+            }
+            if !this.is_dead() && this.sc.ifp.running() {
+                Self::run_once(this, events);
+            }
+        }
+    }
+
+    fn run_once(this: &EpochArc<Self>, events: u8) {
+        let due = |event: Event| events & event as u8 != 0;
+        if due(Event::Expire) {
+            Self::expired(this);
+        }
+        if due(Event::Initiate) {
+            Self::initiate(this, false);
+        }
+        if due(Event::Keepalive) {
+            net_epoch(|ep| Self::send_keepalive(this, ep));
+        }
+    }
+
+    fn expired(this: &EpochArc<Self>) {
+        let actions = this.timers.expire(uptime_ns());
+        if actions.zero_keys() {
+            this.sc.ifp.debug(format_args!(
+                "peer {}: wiping keys, no session for long",
+                this.id
+            ));
+            this.forget_keys();
+        }
+        if actions.give_up() {
+            this.sc
+                .ifp
+                .debug(format_args!("peer {}: no answer, giving up", this.id));
+            this.purge_staged();
+        }
+        if actions.clear_source() {
+            this.forget_source();
+        }
+        if actions.send_initiation() {
+            Self::initiate(this, actions.retry());
+        }
+        if actions.send_keepalive() {
+            net_epoch(|ep| Self::send_keepalive(this, ep));
+        }
+        this.note(actions.next);
+    }
+}
+
+impl Expire for Peer {
+    fn expire(this: &EpochArc<Self>) {
+        Self::post(this, Event::Expire);
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Receiving: from the socket to the stack.
+//!
+//! UDP callback -> index lookup -> serial queue and a CPU's queue -> opened in the CPU's task ->
+//! replay check, peer's state and delivery, in order. Handshake messages take their own bounded
+//! queue, so that a flood of them does not delay data.
+
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::Ordering;
+
+use kpi::epoch::{Epoch, EpochArc};
+use kpi::ifnet::Counter;
+use kpi::mbuf::{Mbuf, MbufList};
+use kpi::net::{Family, TunnelSink};
+use kpi::serial::Deliver;
+use kpi::time::uptime_ns;
+use wg::ip;
+use wg::messages::{
+    COOKIE_REPLY_LEN, DATA_HEADER_LEN, DATA_MIN_LEN, DATA_OVERHEAD, DataHeader, INITIATION_LEN,
+    RESPONSE_LEN, TAG_LEN, TYPE_COOKIE_REPLY, TYPE_INITIATION, TYPE_RESPONSE,
+};
+use wg::wg_crypto::Aead;
+
+use crate::handshake::HandshakeMessage;
+use crate::index::Target;
+use crate::peer::{Endpoint, Event, Peer};
+use crate::session::Session;
+use crate::softc::Softc;
+use crate::stats::Reason;
+use crate::text::Address;
+use crate::worker::Job;
+
+/// Packets whose tickets are not drained yet, for one peer.
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// A packet that one CPU opens.
+pub(crate) struct OpenJob {
+    session: EpochArc<Session>,
+    packet: Option<Mbuf>,
+    counter: u64,
+    from: Endpoint,
+    opened: bool,
+}
+
+impl OpenJob {
+    pub(crate) fn peer(&self) -> &EpochArc<Peer> {
+        &self.session.peer
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.packet.as_ref().map_or(0, Mbuf::len)
+    }
+
+    /// Makes the packet one writable buffer, which most are from the start. May allocate.
+    pub(crate) fn prepare(&mut self) {
+        self.packet = self.packet.take().and_then(|m| m.into_writable(0, 0));
+        if self.packet.is_none() {
+            self.peer().sc.drop_input(Reason::NoMemory, 1);
+        }
+    }
+
+    /// Opens the packet in place. Neither allocates nor frees nor sleeps.
+    pub(crate) fn open(&mut self, aead: &dyn Aead) {
+        self.opened = self
+            .packet
+            .as_mut()
+            .and_then(Mbuf::contiguous_mut)
+            .and_then(|buf| buf.get_mut(DATA_HEADER_LEN..))
+            .is_some_and(|body| self.session.keypair.open(aead, self.counter, body));
+    }
+}
+
+impl TunnelSink for Softc {
+    fn udp_input(&self, ep: &Epoch, m: Mbuf, src: SocketAddr, dst: SocketAddr) {
+        if self.dying.load(Ordering::Relaxed) {
+            return self.drop_input(Reason::Down, 1);
+        }
+        let len = m.len();
+        if len < DATA_MIN_LEN {
+            return self.drop_input(Reason::Malformed, 1);
+        }
+        let Some(m) = m.pullup(DATA_HEADER_LEN) else {
+            return self.drop_input(Reason::NoMemory, 1);
+        };
+        let from = Endpoint {
+            remote: src,
+            local: Some(dst.ip()),
+        };
+        let kind = m.first().first_chunk().map(|k| u32::from_le_bytes(*k));
+        match (kind, len) {
+            (Some(TYPE_INITIATION), INITIATION_LEN)
+            | (Some(TYPE_RESPONSE), RESPONSE_LEN)
+            | (Some(TYPE_COOKIE_REPLY), COOKIE_REPLY_LEN) => {
+                self.queue_handshake(HandshakeMessage { packet: m, from });
+            }
+            _ => match DataHeader::peek(m.first()) {
+                Some(header) => self.input_data(ep, m, header, from),
+                None => self.drop_input(Reason::Malformed, 1),
+            },
+        }
+    }
+}
+
+impl Softc {
+    fn input_data(&self, ep: &Epoch, m: Mbuf, header: DataHeader, from: Endpoint) {
+        let Some(Target::Session(session)) = self.index.lookup(header.receiver, ep) else {
+            return self.drop_input(Reason::UnknownIndex, 1);
+        };
+        if !session.keypair.may_receive(uptime_ns()) {
+            return self.drop_input(Reason::ExpiredSession, 1);
+        }
+        let peer = &session.peer;
+        if peer.opened.len() >= MAX_IN_FLIGHT || !self.workers.has_room() {
+            return self.drop_input(Reason::QueueFull, 1);
+        }
+        let job = OpenJob {
+            session: session.clone(),
+            packet: Some(m),
+            counter: header.counter,
+            from,
+            opened: false,
+        };
+        match peer.opened.push(job) {
+            Err(_job) => self.drop_input(Reason::NoMemory, 1),
+            Ok(ticket) => {
+                if let Err(Job::Open(mut ticket)) = self.submit(Job::Open(ticket)) {
+                    // As in Peer::dispatch: the job keeps its place, empty, and what others have
+                    // finished behind it must not be left there.
+                    ticket.packet = None;
+                    ticket.finish();
+                    self.drop_input(Reason::QueueFull, 1);
+                    Peer::deliver_soon(peer);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn drop_input(&self, why: Reason, packets: u64) {
+        self.module.stats.drop(why, packets);
+        let counter = match why {
+            Reason::QueueFull | Reason::HandshakeQueueFull | Reason::NoMemory => {
+                Counter::InQueueDrops
+            }
+            _ => Counter::InErrors,
+        };
+        self.ifp.count(counter, packets);
+    }
+}
+
+/// One turn of in-order delivery for a peer: collects packets for the stack and what the peer's
+/// state has to learn of them, so that both are done once a turn and not once a packet.
+pub(crate) struct Delivery<'p> {
+    peer: &'p EpochArc<Peer>,
+    ep: &'p Epoch,
+    now: u64,
+    packets: MbufList,
+    authenticated: u64,
+    bytes: u64,
+    data: bool,
+    rekey: bool,
+}
+
+impl<'p> Delivery<'p> {
+    pub(crate) fn new(peer: &'p EpochArc<Peer>, ep: &'p Epoch) -> Self {
+        Self {
+            peer,
+            ep,
+            now: uptime_ns(),
+            packets: MbufList::new(),
+            authenticated: 0,
+            bytes: 0,
+            data: false,
+            rekey: false,
+        }
+    }
+}
+
+impl Deliver<OpenJob> for Delivery<'_> {
+    fn deliver(&mut self, job: OpenJob) {
+        let ep = self.ep;
+        let sc = &self.peer.sc;
+        let OpenJob {
+            session,
+            packet,
+            counter,
+            from,
+            opened,
+        } = job;
+        // No packet: it was dropped and counted on the way.
+        let Some(mut m) = packet else { return };
+        if self.peer.is_dead() || !sc.ifp.running() {
+            return sc.drop_input(Reason::Down, 1);
+        }
+        if !opened {
+            return sc.drop_input(Reason::BadTag, 1);
+        }
+        // The session may have ended while the packet waited.
+        if !session.keypair.may_receive(self.now) {
+            return sc.drop_input(Reason::ExpiredSession, 1);
+        }
+        if !session.replay.lock().accept(counter) {
+            return sc.drop_input(Reason::Replayed, 1);
+        }
+        // From here on the packet is the peer's own, and new.
+        if session.unconfirmed.load(Ordering::Relaxed) {
+            Peer::confirm(self.peer, &session, ep);
+        }
+        self.peer.roam(from);
+        self.authenticated = self.authenticated.saturating_add(1);
+        self.rekey |= session.keypair.rekey_after_receive(self.now)
+            && self.peer.timers.last_minute_handshake();
+
+        m.trim_front(DATA_HEADER_LEN);
+        let plain = m.len().saturating_sub(TAG_LEN);
+        m.truncate(plain);
+        self.bytes = self.bytes.saturating_add(DATA_OVERHEAD as u64);
+        if plain == 0 {
+            return sc
+                .ifp
+                .debug(format_args!("peer {}: keepalive received", self.peer.id));
+        }
+        self.data = true;
+        match sc.admit(m, self.peer, ep) {
+            Ok(m) => {
+                self.bytes = self.bytes.saturating_add(m.len() as u64);
+                self.packets.push(m);
+            }
+            Err(why) => sc.drop_input(why, 1),
+        }
+    }
+
+    /// Updates the peer and gives the packets to the stack.
+    fn settle(&mut self) {
+        let turn = core::mem::replace(self, Self::new(self.peer, self.ep));
+        let Self {
+            peer,
+            ep,
+            now,
+            packets,
+            authenticated,
+            bytes,
+            data,
+            rekey,
+        } = turn;
+        if authenticated == 0 {
+            return;
+        }
+        let sc = &peer.sc;
+        peer.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        sc.ifp.count(Counter::InPackets, authenticated);
+        sc.ifp.count(Counter::InBytes, bytes);
+        peer.timers.any_authenticated_packet_received();
+        peer.note(peer.timers.any_authenticated_packet_traversal(now));
+        if data {
+            peer.note(peer.timers.data_received(now));
+        }
+        if rekey {
+            Peer::post(peer, Event::Initiate);
+        }
+        if !packets.is_empty() {
+            sc.ifp.input(ep, packets);
+        }
+    }
+}
+
+impl Softc {
+    /// Checks that a packet from inside the tunnel is well-formed IP from an address that `peer`
+    /// may use (crypto-key routing, paper section 3), and cuts the padding off.
+    fn admit(&self, mut m: Mbuf, peer: &EpochArc<Peer>, ep: &Epoch) -> Result<Mbuf, Reason> {
+        let info = ip::inspect(m.first(), m.len()).map_err(|_| Reason::BadInnerPacket)?;
+        let owner = self
+            .routes
+            .load(ep)
+            .and_then(|routes| routes.get().lookup(info.src));
+        if !owner.is_some_and(|owner| EpochArc::ptr_eq(&owner.0, peer)) {
+            self.ifp.debug(format_args!(
+                "peer {}: dropped a packet from {}, not among its allowed IPs",
+                peer.id,
+                Address(info.src)
+            ));
+            return Err(Reason::SourceNotAllowed);
+        }
+        m.truncate(info.len);
+        m.mark_decapsulated();
+        let family = match info.src {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        };
+        self.ifp.bpf_tap(ep, &m, family);
+        Ok(m)
+    }
+}

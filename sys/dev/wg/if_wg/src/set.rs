@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! SIOCSWG: a change of configuration, whole or not at all.
+//!
+//! The request has been validated. [`Plan::prepare`] does everything that can fail: it creates the
+//! new peers, works out the allowed IPs on a copy (which shares what does not change), opens new
+//! sockets, makes room. Nothing of that is visible yet, and an error just drops it. Then
+//! [`Plan::commit`] puts it in place, which cannot fail.
+
+use kpi::epoch::{EpochArc, net_epoch};
+use kpi::{AllocError, How, KArc, KVec, Sleepable};
+use kpi::{Errno, Result};
+use nv::wgconf::{PeerEntry, SetRequest};
+use wg::allowedips::Prefix;
+use wg::wg_cookie::Checker;
+use wg::wg_noise::Identity;
+
+use crate::peer::{Event, Owner, Peer};
+use crate::peers::{MAX_PEERS, PeerTable};
+use crate::sockets::Sockets;
+use crate::softc::{Config, Routes, Softc};
+
+/// Most allowed IPs of one interface.
+const MAX_ALLOWED_IPS: usize = 1 << 21;
+
+/// What an entry of the request comes to.
+enum Step {
+    /// The entry is for a peer that is not there, or for ourselves.
+    Nothing,
+    Remove(EpochArc<Peer>),
+    Create(EpochArc<Peer>),
+    Update(EpochArc<Peer>),
+}
+
+struct Plan {
+    /// The new identity, if it changes.
+    identity: Option<Option<EpochArc<Identity>>>,
+    /// A peer whose key is the new identity's.
+    own: Option<EpochArc<Peer>>,
+    /// New sockets, if the port changes while the interface is up.
+    sockets: Option<EpochArc<Sockets>>,
+    /// One for each peer entry of the request, in order.
+    steps: KVec<Step>,
+    /// The new allowed IPs, if they change.
+    routes: Option<EpochArc<Routes>>,
+    /// Peers that go away; has room for all of them.
+    dead: KVec<EpochArc<Peer>>,
+}
+
+/// Applies a validated request.
+///
+/// # Errors
+/// ENOMEM, ENOSPC for more peers or allowed IPs than an interface may have, and what opening
+/// sockets on a new port says. The interface is then as it was.
+pub(crate) fn apply(this: &KArc<Softc>, request: &SetRequest<'_>, cx: &Sleepable) -> Result<()> {
+    let mut config = this.config.write(cx);
+    if this.dying.load(core::sync::atomic::Ordering::SeqCst) {
+        return Err(Errno::ENXIO);
+    }
+    let plan = Plan::prepare(this, &config, request, cx)?;
+    plan.commit(this, &mut config, request, cx);
+    Ok(())
+}
+
+/// The peers as they are at one point of the request.
+struct Present<'a> {
+    sc: &'a Softc,
+    replaced: bool,
+    /// Created by the request and still there.
+    created: PeerTable,
+    /// There before the request and removed by it.
+    removed: PeerTable,
+}
+
+impl Present<'_> {
+    fn lookup(&self, public: &[u8; 32]) -> Option<EpochArc<Peer>> {
+        if let Some(peer) = self.created.lookup(public) {
+            return Some(peer.clone());
+        }
+        if self.replaced || self.removed.lookup(public).is_some() {
+            return None;
+        }
+        self.sc.peers.read().lookup(public).cloned()
+    }
+
+    fn create(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<(), AllocError> {
+        self.created.reserve(1, how)?;
+        self.created.insert(peer.clone())
+    }
+
+    fn remove(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<(), AllocError> {
+        if self.created.remove(&peer.public).is_none() {
+            self.removed.reserve(1, how)?;
+            self.removed.insert(peer.clone())?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn prepare(
+        this: &KArc<Softc>,
+        config: &Config,
+        request: &SetRequest<'_>,
+        cx: &Sleepable,
+    ) -> Result<Self> {
+        let how = How::Wait(cx);
+        let current = net_epoch(|ep| this.identity.load_arc(ep));
+        let identity = new_identity(request, current.as_deref(), cx)?;
+        let effective = identity.as_ref().unwrap_or(&current).as_deref();
+        let own_public = effective.map(Identity::public);
+
+        let mut present = Present {
+            sc: this,
+            replaced: request.replace_peers,
+            created: PeerTable::new(),
+            removed: PeerTable::new(),
+        };
+        let own = match (&identity, own_public) {
+            (Some(_), Some(public)) => present.lookup(public),
+            _ => None,
+        };
+        if let Some(own) = &own {
+            present.remove(own, how)?;
+        }
+
+        let mut routes = RoutePlan::begin(this, request, own.as_ref(), cx)?;
+        let mut steps = KVec::with_capacity(request.peer_count(), how)?;
+        let (mut creations, mut removals) = (0usize, 0usize);
+        let standing = if request.replace_peers {
+            0
+        } else {
+            this.peers.read().len()
+        };
+        for entry in request.peers() {
+            let known = present.lookup(entry.public_key);
+            let step = if own_public == Some(entry.public_key) {
+                Step::Nothing
+            } else if entry.remove {
+                match known {
+                    None => Step::Nothing,
+                    Some(peer) => {
+                        routes.clear(&peer, how)?;
+                        present.remove(&peer, how)?;
+                        removals = removals.saturating_add(1);
+                        Step::Remove(peer)
+                    }
+                }
+            } else {
+                let (peer, new) = match known {
+                    Some(peer) => (peer, false),
+                    None if entry.update_only => {
+                        steps.try_push(Step::Nothing, how)?;
+                        continue;
+                    }
+                    None => (Peer::new(this, entry.public_key, effective, cx)?, true),
+                };
+                if new {
+                    creations = creations.saturating_add(1);
+                    if standing.saturating_add(creations) > MAX_PEERS {
+                        return Err(Errno::ENOSPC);
+                    }
+                    present.create(&peer, how)?;
+                }
+                routes.entry(&entry, &peer, how)?;
+                if new {
+                    Step::Create(peer)
+                } else {
+                    Step::Update(peer)
+                }
+            };
+            steps.try_push(step, how)?;
+        }
+
+        let going = if request.replace_peers {
+            this.peers.read().len()
+        } else {
+            0
+        };
+        let dead = going.saturating_add(removals).saturating_add(1);
+        let dead = KVec::with_capacity(dead, how)?;
+        // No sleep under this lock, so memory that is not at hand is an error here.
+        this.peers.write().reserve(creations, How::NoWait)?;
+        let routes = routes.finish(how)?;
+        // Last, since it is what an error after it would have to take back.
+        let sockets = match request.listen_port {
+            Some(port) if port != config.listen_port && this.ifp.running() => {
+                let mut options = Softc::socket_options(config)?;
+                options.user_cookie = request.user_cookie.unwrap_or(options.user_cookie);
+                Some(Sockets::open(this, port, &options, cx)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            identity,
+            own,
+            sockets,
+            steps,
+            routes,
+            dead,
+        })
+    }
+
+    fn commit(
+        mut self,
+        this: &KArc<Softc>,
+        config: &mut Config,
+        request: &SetRequest<'_>,
+        cx: &Sleepable,
+    ) {
+        let running = this.ifp.running();
+        if request.replace_peers {
+            for peer in this.peers.write().drain() {
+                let _ = self.dead.try_push(peer, How::NoWait);
+            }
+        }
+        if let Some(own) = &self.own {
+            self.bury(this, own.clone());
+        }
+        if let Some(identity) = self.identity.take() {
+            *this.checker.write() = identity.as_deref().map(|id| Checker::new(id.public()));
+            this.identity.set(identity.clone());
+            this.for_each_peer(|peer| peer.identity_changed(identity.as_deref()));
+        }
+        if let Some(cookie) = request.user_cookie {
+            config.user_cookie = cookie;
+            let sockets = net_epoch(|ep| this.sockets.load_arc(ep));
+            if let Some(sockets) = sockets
+                && self.sockets.is_none()
+                && let Err(errno) = sockets.set_user_cookie(cookie, cx)
+            {
+                let errno = errno.to_raw();
+                this.ifp
+                    .debug(format_args!("SO_USER_COOKIE not set, errno {errno}"));
+            }
+        }
+        let mut old_sockets = None;
+        if let Some(port) = request.listen_port {
+            config.listen_port = self.sockets.as_ref().map_or(port, |sockets| sockets.port);
+            if let Some(sockets) = self.sockets.take() {
+                old_sockets = this.sockets.swap(Some(sockets));
+            }
+        }
+        if let Some(routes) = self.routes.take() {
+            this.routes.set(Some(routes));
+        }
+        let steps = core::mem::replace(&mut self.steps, KVec::new());
+        for (step, entry) in steps.into_iter().zip(request.peers()) {
+            match step {
+                Step::Nothing => {}
+                Step::Remove(peer) => self.bury(this, peer),
+                Step::Create(peer) => {
+                    // Cannot fail: room was reserved, and the lock of the configuration is held.
+                    let _ = this.peers.write().insert(peer.clone());
+                    configure(&peer, &entry, running);
+                    if running {
+                        Peer::start(&peer);
+                    }
+                }
+                Step::Update(peer) => configure(&peer, &entry, running),
+            }
+        }
+        for peer in self.dead {
+            Peer::shutdown(&peer, cx);
+        }
+        this.close_sockets(old_sockets, cx);
+    }
+
+    /// Takes a peer out of the table, to be shut down at the end.
+    fn bury(&mut self, this: &Softc, peer: EpochArc<Peer>) {
+        drop(this.peers.write().remove(&peer.public));
+        let _ = self.dead.try_push(peer, How::NoWait);
+    }
+}
+
+/// The identity that the request asks for, if it is another one than the present.
+fn new_identity(
+    request: &SetRequest<'_>,
+    current: Option<&Identity>,
+    cx: &Sleepable,
+) -> Result<Option<Option<EpochArc<Identity>>>> {
+    let Some(private) = request.private_key else {
+        return Ok(None);
+    };
+    let wanted = if private.iter().fold(0, |all, byte| all | byte) == 0 {
+        None
+    } else {
+        Some(EpochArc::new(Identity::new(private), How::Wait(cx))?)
+    };
+    // Private keys are equal when the public ones are: no secret is compared.
+    let same = match (&wanted, current) {
+        (None, None) => true,
+        (Some(wanted), Some(current)) => wanted.public() == current.public(),
+        _ => false,
+    };
+    Ok(if same { None } else { Some(wanted) })
+}
+
+/// Applies the values of an entry to its peer.
+fn configure(peer: &EpochArc<Peer>, entry: &PeerEntry<'_>, running: bool) {
+    if let Some(psk) = entry.preshared_key {
+        peer.handshake.lock().noise.set_psk(psk);
+    }
+    if let Some(endpoint) = entry.endpoint {
+        peer.set_endpoint(endpoint);
+    }
+    if let Some(seconds) = entry.keepalive
+        && peer.timers.set_persistent_keepalive(seconds)
+        && running
+    {
+        Peer::post(peer, Event::Keepalive);
+    }
+    if running {
+        // An endpoint may be what packets have been waiting for.
+        net_epoch(|ep| Peer::flush_staged(peer, ep));
+    }
+}
+
+/// The allowed IPs as the request changes them, on a copy.
+struct RoutePlan {
+    routes: Routes,
+    changed: bool,
+    /// Peers that have occurred in the request: their prefixes were cleared at the start, if the
+    /// request says so, and may have been added to since.
+    seen: PeerTable,
+}
+
+impl RoutePlan {
+    /// Clears in one pass what the first entry of each peer says to clear. A pass for each would
+    /// take time in proportion to peers times prefixes.
+    fn begin(
+        sc: &Softc,
+        request: &SetRequest<'_>,
+        own: Option<&EpochArc<Peer>>,
+        cx: &Sleepable,
+    ) -> Result<Self> {
+        let how = How::Wait(cx);
+        if request.replace_peers {
+            return Ok(Self {
+                routes: Routes::new(),
+                changed: true,
+                seen: PeerTable::new(),
+            });
+        }
+        let mut routes = sc.routes_snapshot();
+        let mut cleared = PeerTable::new();
+        let mut first = PeerTable::new();
+        let mut clear = |peer: &EpochArc<Peer>| {
+            cleared.reserve(1, how)?;
+            cleared.insert(peer.clone())
+        };
+        if let Some(own) = own {
+            clear(own)?;
+        }
+        for entry in request.peers() {
+            let Some(peer) = sc.peers.read().lookup(entry.public_key).cloned() else {
+                continue;
+            };
+            if first.lookup(&peer.public).is_some()
+                || own.is_some_and(|own| EpochArc::ptr_eq(own, &peer))
+            {
+                continue;
+            }
+            first.reserve(1, how)?;
+            first.insert(peer.clone())?;
+            if entry.remove || entry.replace_allowed_ips {
+                clear(&peer)?;
+            }
+        }
+        let changed = cleared.len() != 0;
+        if changed {
+            routes.retain(|_, owner| cleared.lookup(&owner.0.public).is_none(), how)?;
+        }
+        Ok(Self {
+            routes,
+            changed,
+            seen: PeerTable::new(),
+        })
+    }
+
+    /// Clears the peer's prefixes, unless [`Self::begin`] did it and none was added since.
+    fn clear(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<(), AllocError> {
+        if self.see(peer, how)? {
+            self.changed = true;
+            self.routes
+                .retain(|_, owner| !EpochArc::ptr_eq(&owner.0, peer), how)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the peer occurs in the request; says whether it did before.
+    fn see(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<bool, AllocError> {
+        if let Some(seen) = self.seen.lookup(&peer.public) {
+            if EpochArc::ptr_eq(seen, peer) {
+                return Ok(true);
+            }
+            // Removed and created anew in the same request.
+            drop(self.seen.remove(&peer.public));
+        }
+        self.seen.reserve(1, how)?;
+        self.seen.insert(peer.clone())?;
+        Ok(false)
+    }
+
+    fn entry(&mut self, entry: &PeerEntry<'_>, peer: &EpochArc<Peer>, how: How<'_>) -> Result<()> {
+        if entry.replace_allowed_ips {
+            self.clear(peer, how)?;
+        } else {
+            self.see(peer, how)?;
+        }
+        for ip in entry.allowed_ips() {
+            self.changed = true;
+            let owner = Owner(peer.clone());
+            // The length was validated with the request.
+            let prefix = Prefix::new(ip.addr, ip.cidr).ok_or(Errno::EINVAL)?;
+            if ip.remove {
+                self.routes.remove(prefix, &owner, how)?;
+            } else {
+                self.routes.insert(prefix, owner, how)?;
+                if self.routes.len() > MAX_ALLOWED_IPS {
+                    return Err(Errno::ENOSPC);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, how: How<'_>) -> Result<Option<EpochArc<Routes>>> {
+        if !self.changed {
+            return Ok(None);
+        }
+        Ok(Some(EpochArc::new(self.routes, how)?))
+    }
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The interface: what it holds, and how it comes and goes.
+//!
+//! # Locks
+//!
+//! `config` is held for every change by an administrator, shared for reading the configuration; it
+//! may be held while sleeping. All that packets need is read without it: `routes`, `sockets`,
+//! `identity` and the index table by the net epoch alone, `peers` under its own lock at handshakes.
+//! Order: `config`, then `peers`, then a peer's locks.
+//!
+//! # Teardown
+//!
+//! [`Softc::destroy`] takes these steps, each of which makes the next one safe:
+//!
+//! 1. `dying` is set: nothing new is accepted.
+//! 2. The sockets are taken out; one epoch wait later nobody sends on them, nobody is in the input
+//!    or output routine. They are closed.
+//! 3. The tasks are drained: no queue is served any more, whatever is still put into one.
+//! 4. The packet queues are emptied: every job gives up its place in its peer's serial queue.
+//! 5. The peers are taken out and shut down, which waits for their callouts. Then the control
+//!    queues are emptied. With them go the last references that form circles.
+//! 6. The caller detaches and frees the ifnet. What was deferred to the epoch is freed after it.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use kpi::cred::{Cred, Prison, current_fib};
+use kpi::epoch::{Epoch, EpochArc, EpochCell, epoch_wait, net_epoch};
+use kpi::ifnet::{IfDriver, IfNet};
+use kpi::ioctl::Ioctl;
+use kpi::mbuf::Mbuf;
+use kpi::net::{Family, SocketOptions};
+use kpi::sync::{Mutex, RwLock, SxLock};
+use kpi::taskq::{CpuTasks, CpuWork, ncpus};
+use kpi::{Errno, Result};
+use kpi::{How, KArc, KBox, KVec, Sleepable};
+use wg::allowedips::AllowedIps;
+use wg::ratelimit::RateLimiter;
+use wg::wg_cookie::Checker;
+use wg::wg_noise::{Identity, StampClock};
+
+use crate::handshake::Control;
+use crate::index::IndexTable;
+use crate::module::Module;
+use crate::peer::{Owner, Peer};
+use crate::peers::PeerTable;
+use crate::sockets::Sockets;
+use crate::worker::Workers;
+
+/// The MTU of a new interface: 1500 less the headers of IPv6, UDP and WireGuard.
+pub(crate) const DEFAULT_MTU: u32 = 1420;
+/// The greatest MTU: an IP packet less the same headers.
+pub(crate) const MAX_MTU: u32 = 65_535 - 80;
+
+/// What an administrator has set, beyond what has a place of its own.
+pub(crate) struct Config {
+    /// The port to listen on; after the interface was up, the one that it got. 0: any.
+    pub(crate) listen_port: u16,
+    /// SO_USER_COOKIE of the sockets.
+    pub(crate) user_cookie: u32,
+    /// FIB of the sockets.
+    pub(crate) fib: u16,
+    /// Who created the interface: the sockets are opened as them, in their network stack. None
+    /// once their jail is gone.
+    pub(crate) cred: Option<Cred>,
+}
+
+/// The allowed IPs of all peers.
+pub(crate) type Routes = AllowedIps<Owner>;
+
+/// An interface.
+pub struct Softc {
+    pub(crate) ifp: IfNet,
+    pub(crate) config: SxLock<Config>,
+    pub(crate) dying: AtomicBool,
+    /// What all interfaces share: the cipher, the counters.
+    pub(crate) module: KArc<Module>,
+    pub(crate) identity: EpochCell<Identity>,
+    /// Judges handshake messages to `identity`.
+    pub(crate) checker: RwLock<Option<Checker>>,
+    /// Made when it is first needed: it is large, and most interfaces never are under load.
+    pub(crate) ratelimit: Mutex<Option<RateLimiter>>,
+    pub(crate) stamps: StampClock,
+    pub(crate) sockets: EpochCell<Sockets>,
+    pub(crate) peers: RwLock<PeerTable>,
+    pub(crate) next_peer_id: AtomicU64,
+    pub(crate) routes: EpochCell<Routes>,
+    pub(crate) index: IndexTable,
+    pub(crate) workers: Workers,
+    pub(crate) control: KBox<Control>,
+    /// None once the interface goes away.
+    tasks: EpochCell<Tasks>,
+}
+
+/// The tasks of an interface, a pair for each CPU.
+struct Tasks {
+    packet: CpuTasks<PacketWork>,
+    control: CpuTasks<ControlWork>,
+}
+
+impl Tasks {
+    #[inline(never)] // Large, as `Softc::create` is.
+    fn new(sc: &KArc<Softc>, cx: &Sleepable) -> Result<EpochArc<Self>> {
+        let how = How::Wait(cx);
+        let packet = KArc::new(PacketWork(sc.clone()), how)?;
+        let packet = CpuTasks::new(packet, c"wg packet", cx)?;
+        let control = KArc::new(ControlWork(sc.clone()), how)?;
+        let control = CpuTasks::new(control, c"wg control", cx)?;
+        Ok(EpochArc::new_with(how, || Self { packet, control })?)
+    }
+}
+
+/// The packet tasks' view of the interface.
+struct PacketWork(KArc<Softc>);
+
+impl CpuWork for PacketWork {
+    fn run(&self, cpu: usize) {
+        self.0.run_packets(cpu);
+    }
+}
+
+/// The control tasks' view of the interface.
+struct ControlWork(KArc<Softc>);
+
+impl CpuWork for ControlWork {
+    fn run(&self, cpu: usize) {
+        self.0.run_control(cpu);
+    }
+}
+
+impl Softc {
+    pub(crate) fn enqueue_packet_task(&self, cpu: usize) {
+        self.with_tasks(|tasks| tasks.packet.enqueue(cpu));
+    }
+
+    pub(crate) fn enqueue_control_task(&self, cpu: usize) {
+        self.with_tasks(|tasks| tasks.control.enqueue(cpu));
+    }
+
+    /// Whether the tasks serve the queues. In [`IfDriver::destroy`] they stop, for good.
+    pub(crate) fn has_tasks(&self) -> bool {
+        net_epoch(|ep| self.tasks.load(ep).is_some())
+    }
+
+    fn with_tasks(&self, f: impl FnOnce(&Tasks)) {
+        net_epoch(|ep| {
+            if let Some(tasks) = self.tasks.load(ep) {
+                f(tasks.get());
+            }
+        });
+    }
+
+    /// How the interface's sockets are to be made.
+    ///
+    /// # Errors
+    /// EBUSY when the creator's jail is gone.
+    pub(crate) fn socket_options(config: &Config) -> Result<SocketOptions<'_>> {
+        let cred = config.cred.as_ref().ok_or(Errno::EBUSY)?;
+        Ok(SocketOptions {
+            fib: config.fib,
+            user_cookie: config.user_cookie,
+            cred,
+        })
+    }
+
+    /// Brings the interface up: opens the sockets and starts the peers' timers.
+    ///
+    /// # Errors
+    /// EBUSY when the creator's jail is gone, else what opening the sockets says.
+    pub(crate) fn up(this: &KArc<Self>, cx: &Sleepable) -> Result<()> {
+        let mut config = this.config.write(cx);
+        if this.dying.load(Ordering::SeqCst) {
+            return Err(Errno::ENXIO);
+        }
+        if this.ifp.running() {
+            return Ok(());
+        }
+        let options = Self::socket_options(&config)?;
+        let sockets = Sockets::open(this, config.listen_port, &options, cx)?;
+        config.listen_port = sockets.port;
+        this.sockets.set(Some(sockets));
+        this.ifp.set_running(true);
+        this.ifp.link_up(true);
+        this.for_each_peer(Peer::start);
+        Ok(())
+    }
+
+    /// Sets the FIB of the sockets, those that are open and those to come.
+    ///
+    /// # Errors
+    /// What setting it on an open socket says; nothing has changed then.
+    pub(crate) fn set_tunnel_fib(&self, fib: u16, cx: &Sleepable) -> Result<()> {
+        let mut config = self.config.write(cx);
+        let sockets = net_epoch(|ep| self.sockets.load_arc(ep));
+        if let Some(sockets) = sockets
+            && let Err(errno) = sockets.set_fib(fib, cx)
+        {
+            let _ = sockets.set_fib(config.fib, cx);
+            return Err(errno);
+        }
+        config.fib = fib;
+        Ok(())
+    }
+
+    /// Brings the interface down: closes the sockets, stops timers, wipes sessions.
+    pub(crate) fn down(&self, cx: &Sleepable) {
+        let _config = self.config.write(cx);
+        self.down_locked(cx);
+    }
+
+    fn down_locked(&self, cx: &Sleepable) {
+        if !self.ifp.running() {
+            return;
+        }
+        self.ifp.set_running(false);
+        self.ifp.link_up(false);
+        self.for_each_peer(|peer| peer.stop());
+        self.close_sockets(self.sockets.take(), cx);
+    }
+
+    /// Closes sockets that were taken out of the interface.
+    pub(crate) fn close_sockets(&self, sockets: Option<EpochArc<Sockets>>, cx: &Sleepable) {
+        if let Some(sockets) = sockets {
+            Sockets::close(sockets, cx);
+        }
+    }
+
+    /// Calls `f` for every peer, without the lock of the table: `f` may sleep or take locks.
+    /// `config` is held, so that the table does not change.
+    pub(crate) fn for_each_peer(&self, mut f: impl FnMut(&EpochArc<Peer>)) {
+        let at = |i| self.peers.read().get(i).cloned();
+        (0..).map_while(at).for_each(|peer| f(&peer));
+    }
+
+    /// All peers, oldest first. `config` is held, so that the list stays true.
+    pub(crate) fn peer_list(&self, cx: &Sleepable) -> Result<KVec<EpochArc<Peer>>> {
+        let count = self.peers.read().len();
+        let mut list = KVec::with_capacity(count, How::Wait(cx))?;
+        for peer in self.peers.read().iter() {
+            list.try_push(peer.clone(), How::NoWait)?;
+        }
+        list.sort_unstable_by_key(|peer| peer.id);
+        Ok(list)
+    }
+
+    /// The allowed IPs as they are now.
+    pub(crate) fn routes_snapshot(&self) -> Routes {
+        net_epoch(|ep| {
+            self.routes
+                .load(ep)
+                .map_or_else(Routes::new, |r| r.get().clone())
+        })
+    }
+}
+
+impl IfDriver for Softc {
+    type Module = Module;
+
+    const CLONER: &'static core::ffi::CStr = c"wg";
+    const MTU: u32 = DEFAULT_MTU;
+
+    #[inline(never)] // Large; its caller, the cloner, should not have its frame too.
+    fn create(ifp: IfNet, module: &KArc<Module>, cx: &Sleepable) -> Result<KArc<Self>> {
+        let how = How::Wait(cx);
+        let config = Config {
+            listen_port: 0,
+            user_cookie: 0,
+            fib: current_fib(),
+            cred: Cred::current(),
+        };
+        let (index, workers, control) = (
+            IndexTable::new()?,
+            Workers::new(ncpus(), how)?,
+            Control::new(ncpus(), how)?,
+        );
+        let this = KArc::new_with(how, || Self {
+            ifp,
+            config: SxLock::new(c"wg config", config),
+            dying: AtomicBool::new(false),
+            module: module.clone(),
+            identity: EpochCell::empty(),
+            checker: RwLock::new(c"wg checker", None),
+            ratelimit: Mutex::new(c"wg ratelimit", None),
+            stamps: StampClock::new(),
+            sockets: EpochCell::empty(),
+            peers: RwLock::new(c"wg peers", PeerTable::new()),
+            next_peer_id: AtomicU64::new(0),
+            routes: EpochCell::empty(),
+            index,
+            workers,
+            control,
+            tasks: EpochCell::empty(),
+        })?;
+        this.tasks.set(Some(Tasks::new(&this, cx)?));
+        Ok(this)
+    }
+
+    fn destroy(this: &KArc<Self>, cx: &Sleepable) {
+        let mut config = this.config.write(cx);
+        this.dying.store(true, Ordering::SeqCst);
+        this.ifp.set_running(false);
+        this.ifp.link_up(false);
+        let sockets = this.sockets.take();
+        // Output routines that did not see `dying` end here, whether or not there are sockets.
+        epoch_wait(cx);
+        this.close_sockets(sockets, cx);
+        if let Some(tasks) = this.tasks.take() {
+            tasks.packet.drain(cx);
+            tasks.control.drain(cx);
+            // Detaching them may sleep, so their end must not be left to an epoch callback. Nobody
+            // but us has a handle.
+            drop(EpochArc::into_inner(tasks, cx));
+        }
+        this.identity.set(None);
+        *this.checker.write() = None;
+        this.routes.set(None);
+        this.discard_jobs();
+        let peers = this.peers.write().take_all();
+        for peer in peers {
+            Peer::shutdown(&peer, cx);
+        }
+        this.discard_control();
+        config.cred = None;
+    }
+
+    fn ioctl(this: &KArc<Self>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
+        crate::ioctl::dispatch(this, io, cx)
+    }
+
+    fn output(&self, ep: &Epoch, m: Mbuf, af: Family, route_mtu: Option<u32>) -> Result<()> {
+        self.output_packet(ep, m, af, route_mtu)
+    }
+
+    fn reassign(this: &KArc<Self>, cx: &Sleepable) {
+        // The sockets stay where they were made: the interface goes down here, and up again by
+        // whoever owns it there.
+        this.down(cx);
+    }
+
+    fn cred_gone(this: &KArc<Self>, prison: &Prison, cx: &Sleepable) {
+        let mut config = this.config.write(cx);
+        if config.cred.as_ref().is_some_and(|cred| cred.is_in(prison)) {
+            this.down_locked(cx);
+            config.cred = None;
+        }
+    }
+}

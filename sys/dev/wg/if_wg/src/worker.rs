@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The per-CPU tasks that seal and open packets.
+//!
+//! Each packet is given to one CPU's queue, round-robin, whichever peer it belongs to, and keeps
+//! its place in the peer's serial queue. A task takes a batch of packets and goes through three
+//! phases: make each packet one writable buffer (allocates), run the cipher over all of them with
+//! the vector unit held once (neither allocates nor frees), hand in the tickets and deliver what
+//! is finished, in order (sends and receives).
+//!
+//! The task that finishes the packet at the head of a serial queue delivers it, so a packet costs
+//! one hand-over between tasks and not two.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use kpi::epoch::{EpochArc, net_epoch};
+use kpi::queue::BoundedQueue;
+use kpi::serial::{Drained, Ticket};
+use kpi::{AllocError, How, KVec};
+
+use crate::peer::Peer;
+use crate::receive::{Delivery, OpenJob};
+use crate::send::SealJob;
+use crate::softc::Softc;
+
+/// Packets that wait for one CPU. More are dropped: a longer queue only adds delay.
+const QUEUE_LEN: usize = 1024;
+/// Packets that a task takes at once. Bounds the time with the vector unit held.
+const BATCH_PACKETS: usize = 32;
+/// Bytes after which a batch is not filled further, for the same reason.
+const BATCH_BYTES: usize = 64 << 10;
+/// Batches after which a task lets others on its CPU run.
+const BATCHES_A_RUN: usize = 16;
+/// Packets that one peer may have delivered before others get their turn.
+const DELIVERY_LIMIT: usize = 256;
+
+/// What waits in a CPU's queue.
+pub(crate) enum Job {
+    Seal(Ticket<SealJob>),
+    Open(Ticket<OpenJob>),
+    /// The peer may have finished packets to send.
+    Send(EpochArc<Peer>),
+    /// The peer may have finished packets that were received.
+    Receive(EpochArc<Peer>),
+    /// A peer's finished packets to send were more than one turn's worth.
+    ResumeSend(EpochArc<Peer>),
+    /// The same for received packets.
+    ResumeReceive(EpochArc<Peer>),
+}
+
+struct Cpu {
+    jobs: BoundedQueue<Job>,
+    /// The CPU's task has been enqueued and has not begun to look at its queue.
+    scheduled: AtomicBool,
+}
+
+/// The queues of all CPUs.
+pub(crate) struct Workers {
+    cpus: KVec<Cpu>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    #[inline(never)] // Its queues are large on their way to their places.
+    pub(crate) fn new(ncpus: usize, how: How<'_>) -> Result<Self, AllocError> {
+        let mut cpus = KVec::with_capacity(ncpus, how)?;
+        for _ in 0..ncpus {
+            let jobs = BoundedQueue::with_capacity(QUEUE_LEN, how)?;
+            cpus.try_push(
+                Cpu {
+                    jobs,
+                    scheduled: AtomicBool::new(false),
+                },
+                how,
+            )?;
+        }
+        Ok(Self {
+            cpus,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// Whether the queue whose turn it is has room, as far as one can tell without taking it.
+    /// Asked before a packet gets its place in a serial queue.
+    pub(crate) fn has_room(&self) -> bool {
+        let turn = self.next.load(Ordering::Relaxed);
+        self.cpu(turn)
+            .is_some_and(|(_, cpu)| cpu.jobs.len_hint() < QUEUE_LEN)
+    }
+
+    fn cpu(&self, turn: usize) -> Option<(usize, &Cpu)> {
+        let at = turn.checked_rem(self.cpus.len())?;
+        self.cpus.get(at).map(|cpu| (at, cpu))
+    }
+}
+
+impl Softc {
+    /// Gives `job` to the next CPU, or to any other that has room; `Err` gives it back.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
+        let first = self.workers.next.fetch_add(1, Ordering::Relaxed);
+        let mut job = job;
+        for turn in 0..self.workers.cpus.len() {
+            match self.submit_to(first.wrapping_add(turn), job) {
+                Ok(()) => return Ok(()),
+                Err(back) => job = back,
+            }
+        }
+        Err(job)
+    }
+
+    fn submit_to(&self, turn: usize, job: Job) -> Result<(), Job> {
+        let Some((at, cpu)) = self.workers.cpu(turn) else {
+            return Err(job);
+        };
+        cpu.jobs.push(job)?;
+        self.wake(at, cpu);
+        Ok(())
+    }
+
+    /// One task wake-up serves every job that arrives before the task looks. The read-modify-write
+    /// on both sides orders the flag against the queue: either the task sees the job, or the next
+    /// job's producer sees that the task needs to be enqueued again.
+    fn wake(&self, at: usize, cpu: &Cpu) {
+        if !cpu.scheduled.swap(true, Ordering::SeqCst) {
+            self.enqueue_packet_task(at);
+        }
+    }
+
+    /// The body of the task of CPU `at`.
+    pub(crate) fn run_packets(&self, at: usize) {
+        let Some((_, cpu)) = self.workers.cpu(at) else {
+            return;
+        };
+        cpu.scheduled.swap(false, Ordering::SeqCst);
+        for _ in 0..BATCHES_A_RUN {
+            let mut batch = Batch::new();
+            batch.fill(&cpu.jobs);
+            if batch.is_empty() {
+                return;
+            }
+            batch.run(self);
+        }
+        self.wake(at, cpu);
+    }
+
+    /// Throws away all that is queued. For teardown, when no task runs and nothing is submitted
+    /// any more: a ticket in a queue and the job in the serial queue keep their peer alive, also
+    /// one that was removed and that nobody else knows.
+    pub(crate) fn discard_jobs(&self) {
+        for cpu in self.workers.cpus.iter() {
+            while let Some(job) = cpu.jobs.pop() {
+                match job {
+                    Job::Seal(ticket) => {
+                        let peer = ticket.peer().clone();
+                        ticket.finish();
+                        self.deliver_sealed(&peer, false);
+                    }
+                    Job::Open(ticket) => {
+                        let peer = ticket.peer().clone();
+                        ticket.finish();
+                        self.deliver_opened(&peer, false);
+                    }
+                    Job::Send(peer) => self.deliver_sealed(&peer, false),
+                    Job::Receive(peer) => self.deliver_opened(&peer, false),
+                    // The right to deliver is in these jobs; it has to be handed back.
+                    Job::ResumeSend(peer) => self.deliver_sealed(&peer, true),
+                    Job::ResumeReceive(peer) => self.deliver_opened(&peer, true),
+                }
+            }
+        }
+    }
+
+    /// Leaves the rest of a delivery to a task, so that others on this CPU come first. When no
+    /// queue has room, or none is served any more, the caller has to go on: the packets are
+    /// finished and must leave.
+    fn defer(&self, job: impl FnOnce() -> Job) -> bool {
+        self.has_tasks() && self.submit(job()).is_ok()
+    }
+
+    /// Sends what is finished at the head of the peer's send queue.
+    pub(crate) fn deliver_sealed(&self, peer: &EpochArc<Peer>, resume: bool) {
+        net_epoch(|ep| {
+            let mut resume = resume;
+            loop {
+                let send = |job| peer.transmit(job, ep);
+                let drained = if resume {
+                    peer.sealed.resume(DELIVERY_LIMIT, send)
+                } else {
+                    peer.sealed.drain(DELIVERY_LIMIT, send)
+                };
+                if drained != Drained::Limit || self.defer(|| Job::ResumeSend(peer.clone())) {
+                    return;
+                }
+                resume = true;
+            }
+        });
+    }
+
+    /// Delivers what is finished at the head of the peer's receive queue.
+    pub(crate) fn deliver_opened(&self, peer: &EpochArc<Peer>, resume: bool) {
+        net_epoch(|ep| {
+            let mut resume = resume;
+            loop {
+                let delivery = Delivery::new(peer, ep);
+                let drained = if resume {
+                    peer.opened.resume(DELIVERY_LIMIT, delivery)
+                } else {
+                    peer.opened.drain(DELIVERY_LIMIT, delivery)
+                };
+                if drained != Drained::Limit || self.defer(|| Job::ResumeReceive(peer.clone())) {
+                    return;
+                }
+                resume = true;
+            }
+        });
+    }
+}
+
+/// The jobs that one CPU works on together.
+struct Batch {
+    jobs: [Option<Job>; BATCH_PACKETS],
+    len: usize,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self {
+            jobs: [const { None }; BATCH_PACKETS],
+            len: 0,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn fill(&mut self, queue: &BoundedQueue<Job>) {
+        let mut bytes = 0usize;
+        for slot in &mut self.jobs {
+            if bytes >= BATCH_BYTES {
+                return;
+            }
+            let Some(mut job) = queue.pop() else { return };
+            match &mut job {
+                Job::Seal(ticket) => {
+                    ticket.prepare();
+                    bytes = bytes.saturating_add(ticket.bytes());
+                }
+                Job::Open(ticket) => {
+                    ticket.prepare();
+                    bytes = bytes.saturating_add(ticket.bytes());
+                }
+                _ => {}
+            }
+            *slot = Some(job);
+            self.len = self.len.saturating_add(1);
+        }
+    }
+
+    fn run(&mut self, sc: &Softc) {
+        let aead = sc.module.aead;
+        aead.batch(&mut || {
+            for job in self.jobs.iter_mut().flatten() {
+                match job {
+                    Job::Seal(ticket) => ticket.seal(aead),
+                    Job::Open(ticket) => ticket.open(aead),
+                    _ => {}
+                }
+            }
+        });
+        // Every ticket first, then the deliveries: so that packets of one peer leave together.
+        for slot in &mut self.jobs {
+            *slot = match slot.take() {
+                Some(Job::Seal(ticket)) => {
+                    let peer = ticket.peer().clone();
+                    ticket.finish();
+                    Some(Job::Send(peer))
+                }
+                Some(Job::Open(ticket)) => {
+                    let peer = ticket.peer().clone();
+                    ticket.finish();
+                    Some(Job::Receive(peer))
+                }
+                other => other,
+            };
+        }
+        for job in self.jobs.iter_mut().filter_map(Option::take) {
+            match job {
+                Job::Send(peer) => sc.deliver_sealed(&peer, false),
+                Job::Receive(peer) => sc.deliver_opened(&peer, false),
+                Job::ResumeSend(peer) => sc.deliver_sealed(&peer, true),
+                Job::ResumeReceive(peer) => sc.deliver_opened(&peer, true),
+                Job::Seal(_) | Job::Open(_) => {}
+            }
+        }
+    }
+}

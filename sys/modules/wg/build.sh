@@ -1,0 +1,187 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# build.sh rust OBJECT [amd64]      the driver as one object for the kernel, shims missing
+# build.sh module FOLDER [amd64]    FOLDER/if_wg.ko, and beside it if_wg.ko.debug (DWARF) and if_wg.ko.full (both in one)
+#
+# The first is what sys/modules/wg/Makefile calls on FreeBSD. The second needs no FreeBSD: the headers are those of the
+# Python package `ziglang`, its clang compiles the shims, and Rust's own lld links. `make kmod` calls it.
+#
+# environment: ZIG           the program zig (default: of build/venv, of python3, of $PATH)
+#              CK_HEADERS    folder with ck_queue.h (default: /usr/include)
+#              KERNBUILDDIR  folder with opt_*.h of one kernel configuration (default: the usual options, see options())
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../../.." && pwd)
+shims=$top/sys/kpi/sys/shim
+target_dir=${CARGO_TARGET_DIR:-$top/target}
+
+die() {
+	echo "build.sh: $*" >&2
+	exit 1
+}
+
+# arch amd64: what the names of this architecture are.
+arch() {
+	case $1 in
+	amd64)
+		rust_target=x86_64-unknown-none
+		# The C compiler that is here makes objects for this very system; for the kernel it is all the same.
+		case $(uname) in
+		FreeBSD) vector_target=x86_64-unknown-freebsd ;;
+		*) vector_target=x86_64-unknown-linux-gnu ;;
+		esac
+		zig_target=x86_64-freebsd.14.2-none
+		# The same that the kernel's own makefiles say: no vector register, no red zone, addresses in the top 2 GiB.
+		# zig takes the processor's features from -mcpu alone; it accepts -mno-sse and does not obey.
+		machine_cflags='-mcmodel=kernel -mno-red-zone -mcpu=x86_64-x87-mmx-sse-sse2-fxsr+soft_float'
+		vector_cflags='-mcmodel=kernel -mno-red-zone -fcf-protection=none'
+		;;
+	*) die "unknown architecture $1" ;;
+	esac
+}
+
+# Calls go through the PLT form of relocation (the kernel's linker knows no GOT), so nothing is position independent.
+# The cfgs choose the portable code of the cryptographic crates: others would use vector registers.
+rust_flags() {
+	printf '%s\037' -Crelocation-model=static -Zplt=yes -Cforce-frame-pointers=yes -Cforce-unwind-tables=no \
+		-Zemit-stack-sizes '--remap-path-prefix='"$top=" \
+		--cfg 'chacha20_backend="soft"' --cfg 'poly1305_backend="soft"' --cfg 'curve25519_dalek_backend="serial"'
+	printf '%s' -Cdebuginfo=1
+}
+
+# tool RUST SYSTEM argument...: a program of the Rust toolchain, or of the system where the toolchain has none.
+tool() {
+	sysroot=$(cd "$top" && rustc --print sysroot)
+	program=$sysroot/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/$1
+	[ -x "$program" ] || program=$(command -v "$2") || die "neither $1 of the Rust toolchain nor $2 is here"
+	shift 2
+	# Where rustup's own programs have their libLLVM.
+	LD_LIBRARY_PATH=$sysroot/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$program" "$@"
+}
+
+# link OUTPUT input...
+link() {
+	output=$1
+	shift
+	# rust-lld is many linkers in one and has to be told.
+	# shellcheck disable=SC2086 # words
+	tool rust-lld ld.lld $flavor -r -T "$here/kmod.ld" -o "$output" "$@"
+}
+flavor=
+case $(uname) in Linux) flavor='-flavor gnu' ;; esac
+
+# rust OBJECT: the driver, with its entry points as the only names that others can see.
+rust() {
+	# The core library is built with the flags above too: the toolchain's copy has other relocations. A small one has
+	# no sort that can panic. memcpy(3) and its like are the kernel's.
+	(
+		cd "$top"
+		CARGO_ENCODED_RUSTFLAGS=$(rust_flags) CARGO_TARGET_DIR=$target_dir RUSTC_BOOTSTRAP=1 \
+			cargo build --quiet --profile kmod -p if_wg_kmod --target "$rust_target" \
+			-Zbuild-std=core,compiler_builtins -Zbuild-std-features=optimize_for_size
+	)
+	# All of it is one member. The other one has what a processor without a system needs, memcpy(3) among it, which is
+	# not wanted: names that only it has would be found by tests/kmod.
+	library=$target_dir/$rust_target/kmod/libif_wg_kmod.a
+	ar p "$library" "$(ar t "$library" | grep '^if_wg_kmod')" >"$1.whole"
+	vector "$1.vector"
+	link "$1" "$1.whole" "$1.vector"
+	rm "$1.whole" "$1.vector"
+}
+
+# vector OBJECT: the packet cipher in vector code. `ring` knows no target without a system, so it is compiled for this one and
+# told that nothing of it is there. Its code gets a section of its own, in which vector registers are allowed.
+vector() {
+	(
+		cd "$top"
+		cflags="$vector_cflags -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables"
+		flags=$(vector_flags)
+		export "CFLAGS_$(echo $vector_target | tr - _)=$cflags -fno-builtin -U_FORTIFY_SOURCE"
+		CARGO_ENCODED_RUSTFLAGS=$flags CARGO_TARGET_DIR=$target_dir RUSTC_BOOTSTRAP=1 \
+			cargo rustc --quiet --profile kmod -p wg_vector --crate-type staticlib \
+			--target "$vector_target" -Zbuild-std=core,alloc,compiler_builtins
+	)
+	link "$1" -m elf_x86_64 --undefined=wg_vector_seal --undefined=wg_vector_open \
+		"$target_dir/$vector_target/kmod/libwg_vector.a"
+	objcopy --rename-section=.text=.vector,alloc,load,readonly,code \
+		--keep-global-symbol=wg_vector_seal --keep-global-symbol=wg_vector_open "$1"
+}
+vector_flags() {
+	printf '%s\037' -Crelocation-model=static -Zplt=yes -Ccode-model=kernel -Cno-redzone=yes -Cforce-frame-pointers=yes \
+		-Cforce-unwind-tables=no -Zemit-stack-sizes '--remap-path-prefix='"$top="
+	printf '%s' -Cdebuginfo=1
+}
+
+zig() {
+	if [ "${ZIG:-}" ]; then
+		"$ZIG" "$@"
+	elif [ -x "$top/build/venv/bin/python3" ] && "$top/build/venv/bin/python3" -c 'import ziglang' 2>/dev/null; then
+		"$top/build/venv/bin/python3" -m ziglang "$@"
+	elif python3 -c 'import ziglang' 2>/dev/null; then
+		python3 -m ziglang "$@"
+	else
+		command zig "$@"
+	fi
+}
+
+# options FOLDER: the headers that a kernel build generates. Without one kernel's own we say what every GENERIC has, and
+# leave out INVARIANTS and WITNESS: a KLD_MODULE calls the kernel's functions for locks and epochs, which check by
+# themselves, so one module serves kernels with and without.
+options() {
+	for name in bus_if device_if opt_bpf opt_global opt_inet opt_inet6 opt_kern_tls opt_mac opt_rss; do
+		: >"$1/$name.h"
+	done
+	echo '#define INET 1' >"$1/opt_inet.h"
+	echo '#define INET6 1' >"$1/opt_inet6.h"
+	printf '#define %s 1\n' VIMAGE SMP MAC NETLINK >"$1/opt_global.h"
+	mkdir -p "$1/ck"
+	ck=${CK_HEADERS:-/usr/include}
+	[ -e "$ck/ck_queue.h" ] || die "no $ck/ck_queue.h: install libck-dev or set CK_HEADERS"
+	for name in "$ck"/ck_*.h "$ck/gcc" "$ck/spinlock"; do
+		ln -sfn "$name" "$1/ck/"
+	done
+}
+
+# shims FOLDER: compiles them into it.
+shims() {
+	include=$1/include
+	mkdir -p "$include"
+	options "$include"
+	[ -z "${KERNBUILDDIR:-}" ] || cp "$KERNBUILDDIR"/opt_*.h "$include/"
+	for source in "$shims"/*.c; do
+		# shellcheck disable=SC2086 # words
+		zig cc -target $zig_target -c -O2 -g -std=gnu17 $machine_cflags -ffreestanding -fno-pic -fwrapv -fno-common \
+			-fno-strict-aliasing -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector \
+			-fno-sanitize=all -fstack-size-section -fdebug-prefix-map="$top=" -D_KERNEL -DKLD_MODULE \
+			-D__printf__=__freebsd_kprintf__ \
+			-I"$include" -I"$include/ck" -include "$include/opt_global.h" -I"$shims" \
+			-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual \
+			-Wno-unused-parameter -Wno-pointer-sign -Wno-sign-compare -Wno-missing-field-initializers -Wno-format \
+			"$source" -o "$1/$(basename "$source" .c).o"
+	done
+}
+
+# module FOLDER
+module() {
+	work=$1/objects
+	mkdir -p "$work"
+	rust "$work/if_wg_rs.o"
+	shims "$work"
+	link "$1/if_wg.ko.full" --build-id=sha1 "$work"/*.o
+	# Names of ours are nobody else's: all become local (any name after the option will do).
+	objcopy --keep-global-symbol=no_global_symbols "$1/if_wg.ko.full"
+	objcopy --only-keep-debug "$1/if_wg.ko.full" "$1/if_wg.ko.debug"
+	objcopy --strip-debug --remove-section=.stack_sizes --add-gnu-debuglink="$1/if_wg.ko.debug" \
+		"$1/if_wg.ko.full" "$1/if_wg.ko"
+}
+
+objcopy() { tool rust-objcopy llvm-objcopy "$@"; }
+
+[ $# -ge 2 ] || die 'usage: build.sh rust OBJECT [amd64] | module FOLDER [amd64]'
+arch "${3:-amd64}"
+case $1 in
+rust | module) "$1" "$2" ;;
+*) die "no such job: $1" ;;
+esac
