@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# setup.sh [build] [run] [lint] [miri] [test] [bench]        (default: all of them)
+#
+# Installs what the named jobs need and the machine lacks, and says so line by line; when nothing is
+# lacking it says nothing and takes a fraction of a second. Debian packages are installed with apt-get,
+# a Rust toolchain with rustup, and everything else goes below build/ in this tree.
+#
+#   build   C compiler, libclang, FreeBSD's headers (PyPI ziglang + libck-dev), the Rust toolchain
+#   run     wg(8), ip(8), iperf3, ping, wireguard-go
+#   lint    shellcheck, mandoc
+#   miri    a nightly toolchain with Miri
+#   test    run + kyua, QEMU, Debian's cloud kernel (only unpacked), boringtun-cli
+#   bench   run + boringtun-cli, gotatun
+#   vm      QEMU and makefs, for make vm-test (not among the default jobs)
+set -euo pipefail
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+build=$top/build
+. "$top/tools/env.sh"
+
+# Versions that results depend on. The headers are FreeBSD 14's; the peers are what bench tables name.
+ziglang=0.15.2
+boringtun=0.7.1
+gotatun=0.10.2
+
+say() { printf '\033[1msetup:\033[0m %s\n' "$*" >&2; }
+die() {
+	printf '\033[1;31msetup:\033[0m %s\n' "$*" >&2
+	exit 1
+}
+
+# apt package...: installs those that are missing.
+apt_updated=
+apt() {
+	local missing=() root=()
+	local package
+	for package; do
+		[[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == *' installed' ]] ||
+			missing+=("$package")
+	done
+	((${#missing[@]})) || return 0
+	if ((EUID)); then
+		command -v sudo >/dev/null ||
+			die "these Debian packages are missing, and only root can install them: ${missing[*]}"
+		root=(sudo)
+	fi
+	say "Debian packages: ${missing[*]}"
+	apt_update "${root[@]}"
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends "${missing[@]}" >"$build/apt.log" 2>&1 || {
+		tail -n 20 "$build/apt.log" >&2
+		die "apt-get could not install: ${missing[*]}"
+	}
+}
+
+apt_update() {
+	[[ $apt_updated ]] || "$@" apt-get update -qq >&2 || die "apt-get update failed"
+	apt_updated=yes
+}
+
+# pip wheel[==version] module...: into build/venv.
+pip() {
+	[[ -x $build/venv/bin/python ]] || {
+		say "Python environment in build/venv"
+		python3 -m venv "$build/venv" || die "python3 -m venv failed"
+	}
+	say "Python package $1 into build/venv"
+	"$build/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$1" ||
+		die "pip could not install $1"
+}
+
+# peer crate version program: another WireGuard implementation, built into build/peers.
+peer() {
+	[[ -x $build/peers/bin/$3 ]] && "$build/peers/bin/$3" --version 2>/dev/null | grep -qF "$2" && return
+	say "$1 $2 from the Rust package registry into build/peers (compiles for some minutes)"
+	(cd "$build" && cargo install --quiet --locked --force --root "$build/peers" \
+		--target-dir "$build/peers/target" --version "$2" "$1") || die "cargo could not install $1"
+}
+
+toolchain() { sed -n 's/^channel *= *"\(.*\)"/\1/p' "$top/rust-toolchain.toml"; }
+
+setup_rust() {
+	if ! command -v rustup >/dev/null && apt-cache policy rustup | grep -q '^ *Candidate: [0-9]'; then
+		apt rustup
+	fi
+	if ! command -v rustup >/dev/null; then
+		# Debian 12 has no rustup. This package fetches the official installer.
+		pip puccinialin
+		say "rustup into build/rust"
+		(cd "$build" && venv/bin/python -m puccinialin --location "$build/rust" >/dev/null) ||
+			die "rustup could not be installed; install it by hand and come back"
+		. "$top/tools/env.sh"
+	fi
+	local channel have
+	channel=$(toolchain)
+	have=$(rustup component list --installed --toolchain "$channel" 2>/dev/null || true)
+	local component missing=()
+	for component in rustc cargo rust-std rustfmt clippy rust-src; do
+		grep -q "^$component" <<<"$have" || missing+=("$component")
+	done
+	((${#missing[@]})) || return 0
+	say "Rust $channel by rustup: ${missing[*]}"
+	rustup --quiet toolchain install "$channel" --profile minimal --no-self-update \
+		-c rustfmt -c clippy -c rust-src >&2 || die "rustup could not install Rust $channel"
+}
+
+setup_build() {
+	apt gcc libc6-dev make ca-certificates python3 python3-venv libclang-dev libck-dev
+	compgen -G "$build/venv/lib/python3*/site-packages/ziglang-$ziglang.dist-info" >/dev/null ||
+		pip "ziglang==$ziglang"
+	setup_rust
+}
+
+setup_run() { apt wireguard-tools wireguard-go iproute2 iperf3 iputils-ping util-linux procps; }
+
+setup_lint() { apt shellcheck git mandoc; }
+
+setup_vm() { apt qemu-system-x86 makefs; }
+
+# A toolchain with Miri is the one thing that a machine may be unable to get (only nightlies have it, and
+# not every mirror carries those). `make miri` then says that it was skipped, loudly.
+setup_miri() {
+	local have
+	have=$(rustup component list --installed --toolchain nightly 2>/dev/null || true)
+	grep -q '^miri' <<<"$have" && grep -q '^rust-src' <<<"$have" && return
+	say "Rust nightly with Miri by rustup"
+	rustup --quiet toolchain install nightly --profile minimal --no-self-update -c miri -c rust-src >&2 ||
+		say "no nightly toolchain with Miri can be had here"
+}
+
+# The other end for tests against the Linux kernel's own WireGuard. Nothing of it is installed: the
+# packages are only unpacked, and the kernel runs in an emulator.
+setup_kernel_peer() {
+	[[ $(dpkg --print-architecture) == amd64 ]] || {
+		say "the Linux kernel peer is only set up for amd64"
+		return 0
+	}
+	apt qemu-system-x86 cpio kmod
+	local out=$build/kernel-peer kernel
+	[[ -e $out/ready ]] && return
+	kernel=$(kernel_package)
+	if [[ ! $kernel ]]; then
+		if ((EUID)); then apt_update sudo; else apt_update; fi
+		kernel=$(kernel_package)
+	fi
+	[[ $kernel ]] || die "apt knows no linux-image-cloud-amd64"
+	say "Debian's $kernel and busybox-static, unpacked into build/kernel-peer"
+	rm -rf "$out"
+	mkdir -p "$out/unpacked"
+	(
+		set -e
+		cd "$out"
+		apt-get download -qq "$kernel" busybox-static 2>/dev/null
+		for package in *.deb; do dpkg-deb -x "$package" unpacked; done
+		rm -f ./*.deb
+		"$top/tests/sys/net/linux_kernel/build.sh" "$out"
+		touch ready
+	) || die "could not download or unpack $kernel and busybox-static"
+}
+kernel_package() {
+	apt-cache depends linux-image-cloud-amd64 2>/dev/null |
+		sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1
+}
+
+setup_test() {
+	setup_run
+	apt kyua atf-sh nftables
+	setup_kernel_peer
+	peer boringtun-cli "$boringtun" boringtun-cli
+}
+
+setup_bench() {
+	setup_run
+	peer boringtun-cli "$boringtun" boringtun-cli
+	peer gotatun-cli "$gotatun" gotatun
+}
+
+command -v apt-get >/dev/null || die "this is made for Debian: apt-get is not here"
+mkdir -p "$build"
+(($#)) || set -- build run lint miri test bench
+for job; do
+	case $job in
+	build | run | lint | miri | test | bench | vm) "setup_$job" ;;
+	*) die "unknown job $job" ;;
+	esac
+done
