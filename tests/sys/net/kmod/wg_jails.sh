@@ -1,0 +1,87 @@
+#!/usr/bin/env atf-sh
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=sh source=kmod.subr disable=SC2154
+#
+# Tunnels and jails with network stacks of their own.
+
+. "$(atf_get_srcdir)/kmod.subr"
+
+# gone name: the jail is not even dying any more.
+gone() { ! jls -d name | grep -qx "$1"; }
+
+kmod_case moved 90 "the sockets of an interface stay where it was made when it moves into a jail"
+moved_body() {
+	hosts
+	jailed inner
+	tunnel b 2
+	check on a ifconfig wg0 create >/dev/null
+	key a
+	check on a wg set wg0 private-key "$PWD/a.key" listen-port 51820 peer "$(pub b)" \
+		endpoint 192.0.2.2:51820 allowed-ips 10.77.0.2/32,fd77::2/128
+	peer b a 1 192.0.2.1:51820
+	# A jail of host a has no road to 192.0.2.0/24 but through the tunnel's sockets outside.
+	check on a jail -c name=within persist vnet
+	check on a ifconfig wg0 vnet within
+	check on a jexec within ifconfig wg0 inet 10.77.0.1/24 up
+	eventually 10 on a jexec within ping -nq -c 1 -t 2 10.77.0.2
+	has "$(on a sockstat -46lq -P udp -p 51820)" 51820
+	is "$(on a jexec within sockstat -46lq -P udp -p 51820)" "" "sockets inside"
+	# Its root configures it.
+	check on a jexec within wg set wg0 listen-port 51821
+	eventually 10 on a jexec within ping -nq -c 1 -t 2 10.77.0.2
+	check on a ifconfig wg0 -vnet within
+	has "$(on a ifconfig -l)" wg0
+	check on a jail -r within
+}
+
+kmod_case removed 90 "removing a jail takes its tunnels with it, under traffic, and nothing holds it back"
+removed_body() {
+	for _ in 1 2 3; do
+		pair 4
+		pings a 10.77.0.2
+		flood a 10.77.0.2
+		flood b 10.77.0.1
+		sleep 1
+		check jail -r a
+		check jail -r b
+		stop_floods
+		eventually 20 gone a
+		eventually 20 gone b
+		ifconfig "$left" destroy
+	done
+	unload
+}
+
+kmod_case home_removed 90 "the home of an interface's sockets goes while it is elsewhere"
+home_removed_body() {
+	load
+	jailed home
+	check on home ifconfig wg0 create >/dev/null
+	key a
+	key b
+	check on home wg set wg0 private-key "$PWD/a.key" listen-port 51820 peer "$(pub b)" allowed-ips 10.77.0.0/24 \
+		endpoint 127.0.0.1:9
+	check on home jail -c name=away persist vnet
+	check on home ifconfig wg0 vnet away
+	check on home jexec away ifconfig wg0 inet 10.77.0.1/24 up
+	on home jexec away ping -nq -c 1 -t 1 10.77.0.2 >/dev/null
+	check jail -r home
+	eventually 20 gone home
+	unload
+}
+
+kmod_case loaded_later 60 "a jail that was there before the module has tunnels too"
+loaded_later_body() {
+	loaded && check kldunload if_wg
+	jailed early
+	refuse on early ifconfig wg0 create
+	load
+	check on early ifconfig wg0 create >/dev/null
+	key a
+	check on early wg set wg0 private-key "$PWD/a.key"
+	is "$(on early wg show wg0 private-key)" "$(cat a.key)" "what a jail's root sees"
+	is "$(ifconfig -g wg)" "" "what the host sees"
+	check on early ifconfig wg0 up
+	check kldunload if_wg
+	refuse on early ifconfig wg0
+}
