@@ -72,6 +72,8 @@ places() {
 
 check_manuals() { files 'share/man/*' | xargs -r mandoc -T lint -W warning; }
 
+# Every message and sysctl of the driver is in wg(4), and nothing else.
+check_messages() { python3 tools/check-manual.py; }
 check_licence() { none 'no SPDX-License-Identifier in the first lines of:' unlicensed; }
 unlicensed() {
 	files '*.rs' '*.sh' '*.py' '*.c' '*.h' '*Cargo.toml' Makefile | while read -r f; do
@@ -87,7 +89,7 @@ long_files() {
 	done
 }
 
-(($#)) || set -- rustfmt clippy rustdoc shellcheck python unsafe leftovers places manuals licence length
+(($#)) || set -- rustfmt clippy rustdoc shellcheck python unsafe leftovers places manuals messages licence length
 passed=0 failed=0
 for check; do
 	if output=$("check_$check" 2>&1); then

@@ -198,7 +198,8 @@ def test_targets(packages):
 def ko(stage):
     """The scenarios again, over the module that `kmod` has built."""
     module = TOP / "build" / "kmod" / "amd64" / "if_wg.ko"
-    return cargo_test(stage, "test", "-p", "wgsim-tests", IF_WG_KO=str(module))
+    packages = ["-p", "wgsim-tests", "-p", "kmod-loader", "--features", "kmod-loader/ko"]
+    return cargo_test(stage, "test", *packages, IF_WG_KO=str(module))
 
 
 def net(stage):

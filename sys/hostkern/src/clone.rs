@@ -47,6 +47,8 @@ pub struct ModuleOps {
     pub clone_create: unsafe extern "C" fn(u32, *mut *mut c_void) -> c_int,
     pub clone_destroy: unsafe extern "C" fn(*mut c_void) -> c_int,
     pub prison_remove: unsafe extern "C" fn(*const c_void),
+    /// Whether `unload` destroys the interfaces that are left, as one that comes from a file does.
+    pub destroys: bool,
 }
 
 /// The [`ModuleOps`] of the driver that the final program is linked with.
@@ -73,6 +75,7 @@ macro_rules! linked_module {
             clone_create: kpi_rs_clone_create,
             clone_destroy: kpi_rs_clone_destroy,
             prison_remove: kpi_rs_prison_remove,
+            destroys: false,
         }
     }};
 }
@@ -123,7 +126,11 @@ impl Kernel {
             // SAFETY: the module is loaded.
             result(unsafe { (ops.can_unload)() })
         })?;
+        // One that comes from a file destroys them itself.
         loop {
+            if ops.destroys {
+                break;
+            }
             let first = self.module.lock().unwrap().cloned.last().copied();
             let Some((_, unit, p)) = first else { break };
             let Some(ifp) = self.interfaces.by_pointer(ptr::without_provenance(p)) else {
@@ -148,7 +155,12 @@ impl Kernel {
         let ops = self.ops()?;
         enter(self, Kind::Process, None, || {
             // SAFETY: the module is loaded. It refuses if it has interfaces.
-            result(unsafe { (ops.unload)() })
+            let unload = || result(unsafe { (ops.unload)() });
+            #[cfg(feature = "kld")]
+            if let Some(kld) = self.kld.current() {
+                return kld.without_vnets(unload);
+            }
+            unload()
         })?;
         self.module.lock().unwrap().ops = None;
         Ok(())
@@ -161,8 +173,10 @@ impl Kernel {
     /// EINVAL for a name that is not the cloner's, EEXIST, ENOSPC, or what the driver says.
     pub fn create(self: &Arc<Self>, vnet: &Arc<Vnet>, name: &str) -> Result<String, Errno> {
         let ops = self.ops()?;
-        // SAFETY: the module is loaded; the name is a static string.
-        let cloner = name_of(unsafe { (ops.cloner_name)() });
+        let cloner = enter(self, Kind::Process, Some(vnet), || {
+            // SAFETY: the module is loaded; the name is a static string.
+            name_of(unsafe { (ops.cloner_name)() })
+        });
         let digits = name.strip_prefix(cloner).ok_or(EINVAL)?;
         let unit = if digits.is_empty() {
             (0..=MAXUNIT)
@@ -237,6 +251,18 @@ impl Kernel {
             m.units.remove(&(v, u));
         }
         Ok(())
+    }
+
+    /// Destroys the interfaces of the cloner of a vnet. One that refuses stays.
+    #[cfg(feature = "kld")]
+    pub(crate) fn destroy_all_of(self: &Arc<Self>, vnet: &Vnet) {
+        let mut of = self.module.lock().unwrap().cloned.clone();
+        of.retain(|c| c.0 == vnet.id);
+        for (_, unit, p) in of.into_iter().rev() {
+            if let Some(ifp) = self.interfaces.by_pointer(ptr::without_provenance(p)) {
+                let _ = self.destroy_cloned(&ifp, unit);
+            }
+        }
     }
 
     /// `ifconfig NAME destroy`.

@@ -93,6 +93,8 @@ pub struct Ifnet {
     tapped: AtomicBool,
     tun: OnceLock<Option<Arc<dyn TunPort>>>,
     delivered: Mutex<VecDeque<Delivered>>,
+    #[cfg(feature = "kld")]
+    pub(crate) native: crate::kld::IfNative,
     kernel: std::sync::Weak<Kernel>,
 }
 
@@ -188,10 +190,20 @@ impl Ifnet {
 
     /// True if the driver prepared the interface for IPv6 and bpf(4): (nd6, DLT or -1).
     pub fn setup(&self) -> (bool, i32) {
-        (
-            self.nd6.load(Ordering::SeqCst),
-            self.bpf.load(Ordering::SeqCst),
-        )
+        (self.nd6(), self.bpf.load(Ordering::SeqCst))
+    }
+
+    fn nd6(&self) -> bool {
+        #[cfg(feature = "kld")]
+        if self.native.is_quiet() {
+            return true;
+        }
+        self.nd6.load(Ordering::SeqCst)
+    }
+
+    #[cfg(feature = "kld")]
+    pub(crate) fn is_tapped(&self) -> bool {
+        self.tapped.load(Ordering::Relaxed)
     }
 
     /// Packets delivered since the last call.
@@ -250,7 +262,16 @@ impl Ifnet {
         }
         // SAFETY: `if_setoutputfn` stored a function of this type.
         let f: Output = unsafe { core::mem::transmute(f) };
+        #[cfg(feature = "kld")]
+        let mut native = route
+            .as_ref()
+            .filter(|_| kernel().kld.current().is_some())
+            .map(crate::kld::native_route);
         let ro = route.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+        #[cfg(feature = "kld")]
+        let ro = native
+            .as_mut()
+            .map_or(ro, |native| ptr::from_mut(native).cast());
         let m = p.into_raw();
         // SAFETY: the routine consumes the packet; address and route outlive the call.
         let e = section(|| unsafe { f(self.pointer(), m, sa.cast(), ro) });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! One simulated kernel: the books that all its parts share, and the machine it runs on.
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -22,6 +23,8 @@ pub(crate) trait Machine: Send + Sync {
     fn is_sim(&self) -> bool;
     /// Nanoseconds since boot.
     fn uptime_ns(&self) -> u64;
+    /// The same as of the last tick.
+    fn uptime_coarse_ns(&self) -> u64;
     /// Wall clock, since 1970.
     fn realtime(&self) -> Duration;
     fn random(&self, buf: &mut [u8]);
@@ -88,6 +91,9 @@ pub struct Kernel {
     pub(crate) backend: OnceLock<Arc<dyn Backend>>,
     pub(crate) module: Mutex<Module>,
     pub(crate) sysctls: Mutex<Vec<usize>>,
+    /// The kernel environment: loader tunables.
+    pub(crate) tunables: Mutex<HashMap<String, String>>,
+    pub(crate) ocf: crate::ocf::Books,
     /// Initialized locks.
     pub(crate) locks: AtomicI64,
     /// Kept, so that a late use is told apart.
@@ -101,6 +107,8 @@ pub struct Kernel {
     /// Allocations of the driver.
     pub(crate) account: Option<hostkern_malloc::Account>,
     pub(crate) stopping: AtomicBool,
+    #[cfg(feature = "kld")]
+    pub(crate) kld: crate::kld::Slot,
     pub(crate) me: OnceLock<std::sync::Weak<Kernel>>,
 }
 
@@ -130,6 +138,8 @@ impl Kernel {
             backend: OnceLock::new(),
             module: Mutex::default(),
             sysctls: Mutex::default(),
+            tunables: Mutex::default(),
+            ocf: crate::ocf::Books::default(),
             locks: AtomicI64::new(0),
             closed_sockets: Mutex::default(),
             sockets: AtomicI64::new(0),
@@ -137,6 +147,8 @@ impl Kernel {
             slot: AtomicPtr::new(std::ptr::null_mut()),
             account,
             stopping: AtomicBool::new(false),
+            #[cfg(feature = "kld")]
+            kld: crate::kld::Slot::default(),
             me: OnceLock::new(),
         });
         let _ = k.me.set(Arc::downgrade(&k));
@@ -167,6 +179,9 @@ impl Kernel {
         let mut all = self.vnets.write().unwrap();
         let v = Vnet::new(self, all.len() as u32, name);
         all.push(v.clone());
+        drop(all);
+        #[cfg(feature = "kld")]
+        crate::kld::vnet::added(self, &v);
         v
     }
 
@@ -203,6 +218,10 @@ impl Kernel {
         count(self.locks.load(Ordering::SeqCst), "initialized locks");
         count(self.interfaces.live() as i64, "interfaces");
         count(self.sysctls.lock().unwrap().len() as i64, "sysctl contexts");
+        #[cfg(feature = "kld")]
+        count(crate::kld::sysctl::contexts(self) as i64, "sysctl contexts");
+        count(self.ocf.live(), "sessions of the crypto framework");
+        count(self.ocf.pinned(), "holds on its driver");
         for v in self.vnets.read().unwrap().iter() {
             let refs = v.cred_refs();
             if refs != 0 {

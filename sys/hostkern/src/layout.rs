@@ -153,6 +153,62 @@ pub struct grouptask {
     pub gt_cpu: c_int,
 }
 
+/// `struct crypto_session_params`.
+#[repr(C)]
+pub struct crypto_session_params {
+    pub csp_mode: c_int,
+    pub csp_flags: c_int,
+    pub csp_ivlen: c_int,
+    pub csp_cipher_alg: c_int,
+    pub csp_cipher_klen: c_int,
+    pub csp_cipher_key: *const c_void,
+    pub csp_auth_alg: c_int,
+    pub csp_auth_klen: c_int,
+    pub csp_auth_key: *const c_void,
+    pub csp_auth_mlen: c_int,
+}
+
+/// `struct crypto_buffer`, of the kind `CRYPTO_BUF_CONTIG`.
+#[repr(C)]
+pub struct crypto_buffer {
+    pub cb_buf: *mut c_char,
+    pub cb_buf_len: c_int,
+    /// Of another kind.
+    pub cb_vm_page_offset: c_int,
+    pub cb_type: c_int,
+}
+
+/// `struct cryptop`.
+#[repr(C)]
+pub struct cryptop {
+    pub crp_next: [*mut c_void; 2],
+    pub crp_task: [*mut c_void; 4],
+    pub crp_session: *mut c_void,
+    pub crp_olen: c_int,
+    pub crp_etype: c_int,
+    pub crp_flags: c_int,
+    pub crp_op: c_int,
+    pub crp_buf: crypto_buffer,
+    pub crp_obuf: crypto_buffer,
+    pub crp_aad: *mut c_void,
+    pub crp_aad_start: c_int,
+    pub crp_aad_length: c_int,
+    pub crp_esn: [u8; 4],
+    pub crp_iv_start: c_int,
+    pub crp_payload_start: c_int,
+    pub crp_payload_output_start: c_int,
+    pub crp_payload_length: c_int,
+    pub crp_digest_start: c_int,
+    pub crp_iv: [u8; 64],
+    pub crp_cipher_key: *const c_void,
+    pub crp_auth_key: *const c_void,
+    pub crp_opaque: *mut c_void,
+    pub crp_callback: Option<unsafe extern "C" fn(*mut cryptop) -> c_int>,
+    pub crp_tstamp: [u64; 2],
+    pub crp_seq: u32,
+    pub crp_retw_id: u32,
+}
+
 const _: () = {
     assert!(size_of::<mbuf>() == MSIZE);
     assert!(offset_of!(mbuf, rcvif) == 32);

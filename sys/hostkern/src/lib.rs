@@ -18,11 +18,14 @@ pub mod epoch;
 mod icmp;
 pub mod ifnet;
 mod kernel;
+#[cfg(feature = "kld")]
+pub mod kld;
 pub mod layout;
 pub mod lock;
 mod log;
 pub mod mbuf;
 pub mod misc;
+pub mod ocf;
 mod packet;
 mod pool;
 #[cfg(feature = "real")]
@@ -41,6 +44,7 @@ pub use clone::ModuleOps;
 pub use ifnet::{Delivered, Ifnet, RouteArg};
 pub use kernel::{Config, Kernel, as_user};
 pub use mbuf::Packet;
+pub use ocf::CryptoDriver;
 pub use thread::{Kind, LockKind};
 pub use vnet::{IcmpError, Prison, Ucred, Vnet};
 

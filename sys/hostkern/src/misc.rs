@@ -18,6 +18,12 @@ pub extern "C-unwind" fn kpi_uptime_ns() -> u64 {
     kernel().machine.uptime_ns()
 }
 
+/// `kpi_uptime_coarse_ns` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_uptime_coarse_ns() -> u64 {
+    kernel().machine.uptime_coarse_ns()
+}
+
 /// `kpi_realtime` of kpi_shim.h.
 ///
 /// # Safety
@@ -102,10 +108,26 @@ pub extern "C-unwind" fn kpi_fpu_held() -> bool {
 // The kernel module links the same crate as an object of its own.
 pub use wg_vector::{wg_vector_open, wg_vector_seal};
 
-/// `kpi_tunable` of kpi_shim.h: none is set.
+/// `kpi_tunable` of kpi_shim.h.
+///
+/// # Safety
+/// `name` is a C string; `buf` has room for `len` bytes.
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn kpi_tunable(_: *const c_char, _: *mut c_char, _: usize) -> usize {
-    0
+pub unsafe extern "C-unwind" fn kpi_tunable(
+    name: *const c_char,
+    buf: *mut c_char,
+    len: usize,
+) -> usize {
+    check_sleep("kern_getenv");
+    let k = kernel();
+    let all = k.tunables.lock().unwrap();
+    let Some(value) = all.get(name_of(name)) else {
+        return 0;
+    };
+    let n = value.len().min(len);
+    // SAFETY: as the caller says.
+    unsafe { core::ptr::copy_nonoverlapping(value.as_ptr(), buf.cast(), n) };
+    n
 }
 
 /// `kpi_fpu_leave` of kpi_shim.h.
@@ -188,6 +210,16 @@ pub unsafe extern "C-unwind" fn kpi_sysctl_add_u64(
     f: Number,
     arg: *mut c_void,
 ) -> c_int {
+    if writable != 0 {
+        // SAFETY: a live context.
+        let full = format!("{}.{}", unsafe { &(*ctx).name }, name_of(name));
+        let tunable = kernel().tunables.lock().unwrap().get(&full).cloned();
+        if let Some(mut v) = tunable.and_then(|v| v.parse().ok()) {
+            // The kernel prints the error and goes on.
+            // SAFETY: as the caller says.
+            let _ = unsafe { f(arg, &mut v, 1) };
+        }
+    }
     // SAFETY: as the caller says.
     unsafe { add(ctx, name, Handler::Number(f, writable != 0), arg) }
 }
@@ -225,6 +257,33 @@ pub unsafe extern "C-unwind" fn kpi_sysctl_free(ctx: *mut Sysctl) {
 }
 
 impl Kernel {
+    /// kenv(1): sets a loader tunable, which modules read when they are loaded.
+    pub fn set_tunable(&self, name: &str, value: &str) {
+        let mut all = self.tunables.lock().unwrap();
+        all.insert(name.into(), value.into());
+    }
+
+    /// sysctl(8): the names of all variables.
+    #[must_use]
+    pub fn sysctl_names(&self) -> Vec<String> {
+        #[cfg(feature = "kld")]
+        if let Some(names) = crate::kld::sysctl::names(self) {
+            return names;
+        }
+        let all = self.sysctls.lock().unwrap().clone();
+        let mut names = Vec::new();
+        for p in all {
+            // SAFETY: live contexts are in the list; who unloads does not call this meanwhile.
+            let s: &Sysctl = unsafe { &*core::ptr::with_exposed_provenance(p) };
+            names.extend(
+                s.nodes
+                    .iter()
+                    .map(|(leaf, ..)| format!("{}.{leaf}", s.name)),
+            );
+        }
+        names
+    }
+
     fn sysctl<R>(
         self: &Arc<Self>,
         name: &str,
@@ -253,6 +312,10 @@ impl Kernel {
     /// # Errors
     /// ENOENT, or what the handler says.
     pub fn sysctl_number(self: &Arc<Self>, name: &str) -> Result<u64, c_int> {
+        #[cfg(feature = "kld")]
+        if let Some(said) = crate::kld::sysctl::number(self, name) {
+            return said;
+        }
         self.sysctl(name, |h, arg| {
             let Handler::Number(f, _) = h else {
                 return Err(ENOENT);
@@ -271,6 +334,10 @@ impl Kernel {
     /// # Errors
     /// ENOENT, EPERM for a read-only one, or what the handler says.
     pub fn set_sysctl(self: &Arc<Self>, name: &str, v: u64) -> Result<(), c_int> {
+        #[cfg(feature = "kld")]
+        if let Some(said) = crate::kld::sysctl::set(self, name, v) {
+            return said;
+        }
         self.sysctl(name, |h, arg| {
             let mut v = v;
             match h {
@@ -289,6 +356,10 @@ impl Kernel {
     /// # Errors
     /// ENOENT.
     pub fn sysctl_text(self: &Arc<Self>, name: &str) -> Result<String, c_int> {
+        #[cfg(feature = "kld")]
+        if let Some(said) = crate::kld::sysctl::words(self, name) {
+            return said;
+        }
         self.sysctl(name, |h, arg| {
             let Handler::Text(f) = h else {
                 return Err(ENOENT);

@@ -24,7 +24,7 @@ const ENOBUFS: c_int = 55;
 /// The most that one UDP datagram carries over IPv4.
 const MAX_PAYLOAD: usize = 65507;
 
-type Input =
+pub(crate) type Input =
     unsafe extern "C-unwind" fn(*mut mbuf, c_int, *mut c_void, *const u8, *mut c_void) -> bool;
 
 /// `struct socket`.

@@ -205,10 +205,16 @@ pub(crate) fn enter<R>(
         held: [Held; MAX_HELD],
         nheld: usize,
         record: *const Record,
+        #[cfg(feature = "kld")]
+        native: Option<crate::kld::thread::Saved>,
     }
     impl Drop for Saved {
         fn drop(&mut self) {
             let unwinding = std::thread::panicking();
+            #[cfg(feature = "kld")]
+            if let Some(native) = &self.native {
+                native.leave();
+            }
             let (epoch, held) = ctx(|c| {
                 let left = (c.epoch.get(), c.held().next());
                 if unwinding {
@@ -263,6 +269,8 @@ pub(crate) fn enter<R>(
             held,
             nheld: c.nheld.replace(0),
             record: c.record.replace(record),
+            #[cfg(feature = "kld")]
+            native: crate::kld::thread::enter(k, vnet),
         };
         c.depth.set(c.depth.get() + 1);
         saved

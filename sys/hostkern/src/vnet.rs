@@ -15,9 +15,15 @@ const EPERM: c_int = 1;
 const EFAULT: c_int = 14;
 
 /// `struct ucred` as far as anybody looks: the driver holds it, and opens sockets with it.
+#[repr(C)]
 pub struct Ucred {
     refs: AtomicI64,
     vnet: Cell<*const Vnet>,
+    /// Where a shim of if_wg.ko looks for the next field.
+    #[cfg(feature = "kld")]
+    _between: [u8; freebsd_kernel_sys::offsets::KPI_OFF_CR_PRISON as usize - 16],
+    #[cfg(feature = "kld")]
+    prison: Cell<*const c_void>,
 }
 
 /// `struct prison`: only its address matters.
@@ -53,6 +59,9 @@ pub struct Vnet {
     pub name: String,
     pub(crate) kernel: Weak<Kernel>,
     cred: Ucred,
+    /// `struct vnet` for the module that is loaded.
+    #[cfg(feature = "kld")]
+    native: core::sync::atomic::AtomicPtr<c_void>,
     prison: Prison,
     /// FIB of processes in this vnet.
     pub(crate) fib: AtomicU16,
@@ -80,7 +89,13 @@ impl Vnet {
             cred: Ucred {
                 refs: AtomicI64::new(0),
                 vnet: Cell::new(core::ptr::null()),
+                #[cfg(feature = "kld")]
+                _between: [0; _],
+                #[cfg(feature = "kld")]
+                prison: Cell::new(core::ptr::null()),
             },
+            #[cfg(feature = "kld")]
+            native: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
             prison: Prison { _data: 0 },
             fib: AtomicU16::new(0),
             routes: RwLock::default(),
@@ -91,6 +106,8 @@ impl Vnet {
             sockets: Mutex::default(),
         });
         v.cred.vnet.set(Arc::as_ptr(&v));
+        #[cfg(feature = "kld")]
+        v.cred.prison.set(v.prison());
         v
     }
 
@@ -100,6 +117,27 @@ impl Vnet {
 
     pub(crate) fn prison(&self) -> *const c_void {
         (&raw const self.prison).cast()
+    }
+
+    #[cfg(feature = "kld")]
+    pub(crate) fn native(&self) -> *mut c_void {
+        self.native.load(Ordering::Acquire)
+    }
+
+    #[cfg(feature = "kld")]
+    pub(crate) fn set_native(&self, native: *mut c_void) {
+        self.native.store(native, Ordering::Release);
+    }
+
+    #[cfg(feature = "kld")]
+    pub(crate) fn credential(&self) -> *const Ucred {
+        &raw const self.cred
+    }
+
+    /// `p_fibnum` of its processes.
+    #[cfg(feature = "kld")]
+    pub(crate) fn process_fib(&self) -> u32 {
+        self.fib.load(Ordering::Relaxed).into()
     }
 
     /// The interface that a packet to `dst` is routed into, if not to the network.

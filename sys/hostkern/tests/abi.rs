@@ -64,8 +64,13 @@ fn functions() {
         c2 lock: kpi_mtx_init kpi_rw_init kpi_sx_init;
         c1 callout: kpi_callout_init kpi_callout_stop kpi_callout_drain;
         c4 callout: kpi_callout_reset_at;
-        c0 misc: kpi_uptime_ns kpi_fpu_enter kpi_fpu_leave;
+        c0 misc: kpi_uptime_ns kpi_uptime_coarse_ns kpi_fpu_enter kpi_fpu_leave;
         c1 misc: kpi_sysctl_free;
+        c3 misc: kpi_tunable;
+        c1 ocf: crypto_freesession crypto_ses2caps crypto_ses2hid crypto_destroyreq crypto_dispatch
+            kpi_ocf_unpin kpi_ocf_wait;
+        c2 ocf: crypto_initreq;
+        c3 ocf: crypto_newsession kpi_ocf_pin;
         c2 misc: kpi_realtime kpi_random kpi_log kpi_sysctl_new;
         c3 misc: kpi_log_if;
         c5 misc: kpi_sysctl_add_str;
@@ -87,6 +92,27 @@ fn functions() {
 
 #[test]
 fn structures() {
+    assert_eq!(size_of::<sys::cryptop>(), size_of::<l::cryptop>());
+    assert_eq!(
+        size_of::<sys::crypto_session_params>(),
+        size_of::<l::crypto_session_params>()
+    );
+    assert_eq!(
+        size_of::<sys::crypto_buffer>(),
+        size_of::<l::crypto_buffer>()
+    );
+    macro_rules! fields {
+        ($t:ident: $($f:ident)*) => {$(
+            assert_eq!(offset_of!(sys::$t, $f), offset_of!(l::$t, $f), stringify!($f));
+        )*};
+    }
+    fields! { crypto_session_params: csp_mode csp_flags csp_ivlen csp_cipher_alg csp_cipher_klen
+    csp_cipher_key csp_auth_alg csp_auth_klen csp_auth_key csp_auth_mlen }
+    fields! { crypto_buffer: cb_type }
+    fields! { cryptop: crp_session crp_etype crp_flags crp_op crp_buf crp_obuf crp_aad crp_aad_start
+    crp_aad_length crp_payload_start crp_payload_length crp_digest_start crp_iv crp_cipher_key
+    crp_opaque crp_callback }
+
     assert_eq!(size_of::<sys::mbuf>(), size_of::<l::mbuf>());
     assert_eq!(size_of::<sys::m_tag>(), size_of::<l::m_tag>());
     assert_eq!(size_of::<sys::callout>(), size_of::<l::callout>());

@@ -26,6 +26,7 @@ pub mod log;
 pub mod mbuf;
 pub mod module;
 pub mod net;
+pub mod ocf;
 pub mod queue;
 pub mod random;
 pub mod serial;

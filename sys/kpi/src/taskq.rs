@@ -27,7 +27,7 @@ pub fn ncpus() -> usize {
 pub trait CpuWork: Send + Sync + 'static {
     /// Runs in the queue thread of `cpu`, in no epoch, at most once at a time for one `cpu`. Should
     /// not sleep for long: other interfaces' tasks wait behind it.
-    fn run(&self, cpu: usize);
+    fn run(&self, cpu: usize, cx: &Sleepable);
 }
 
 /// One task for each CPU, all with one target.
@@ -170,5 +170,8 @@ unsafe extern "C" fn run<T: CpuWork>(context: *mut c_void) {
     let task = unsafe { &*context.cast::<Task<T>>() };
     // SAFETY: the target is held until after the drain has waited for us.
     let target = unsafe { &*task.target };
-    target.run(task.cpu);
+    // SAFETY: a thread of ours, which holds no lock and, as the task is not a network task, is in no
+    // epoch section.
+    let cx = unsafe { Sleepable::assume() };
+    target.run(task.cpu, &cx);
 }

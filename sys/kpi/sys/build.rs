@@ -10,7 +10,7 @@
 //!    `python3`.
 //!
 //! 3 and 4 carry no Concurrency Kit headers: those come from `$CK_HEADERS` or `/usr/include`
-//! (Debian: libck-dev).
+//! (Debian: libck-dev). They also lack a header of one line, which is written here.
 
 use std::env;
 use std::fs;
@@ -52,6 +52,8 @@ const TYPES: &[&str] = &[
     "ifreq",
     "ift_counter",
     "kpi_ioctl",
+    "cryptop",
+    "crypto_session_params",
 ];
 
 /// Constants taken from the headers.
@@ -70,10 +72,18 @@ const VARS: &[&str] = &[
     "DLT_NULL",
     "ETHERTYPE_(IP|IPV6)",
     "PRIV_NET_(WG|SETIFFIB)",
+    "CRYPTO_(CHACHA20_POLY1305|BUF_CONTIG|F_CBIMM|F_IV_SEPARATE)",
+    "CRYPTO_OP_(ENCRYPT|DECRYPT|COMPUTE_DIGEST|VERIFY_DIGEST)",
+    "CRYPTO_FLAG_SOFTWARE",
+    "CRYPTOCAP_F_SYNC",
+    "CSP_MODE_AEAD",
 ];
 
+/// What a kernel for debugging has: the structures that we look into must not depend on it.
+const DEBUG: &[&str] = &["-DINVARIANTS", "-DINVARIANT_SUPPORT", "-DWITNESS"];
+
 /// Structures that stay opaque (a regular expression).
-const OPAQUE: &str = "thread|ifnet|socket|ktls_session|m_snd_tag|_device|resource|gtaskqueue|witness|turnstile|(ifnet|thread)__.*|ifg_.*";
+const OPAQUE: &str = "thread|ifnet|crypto_session|uio|vm_page|socket|ktls_session|m_snd_tag|_device|resource|gtaskqueue|witness|turnstile|(ifnet|thread)__.*|ifg_.*";
 
 struct Headers {
     include: Vec<PathBuf>,
@@ -135,7 +145,8 @@ fn from_zig(inc: &Path, arch: &str) -> Result<Headers, String> {
     })
 }
 
-/// A folder with links to the `ck` headers alone, so that nothing else of the host is found.
+/// A folder with links to the `ck` headers alone, so that nothing else of the host is found; and with
+/// the one header that the installed ones lack.
 fn ck_only(ck: &Path) -> Result<PathBuf, String> {
     let dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("ck");
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -152,6 +163,12 @@ fn ck_only(ck: &Path) -> Result<PathBuf, String> {
                 .map_err(|e| format!("{}: {e}", link.display()))?;
         }
     }
+    // Not installed with the others, and wanted by crypto/cryptodev.h.
+    let opencrypto = dir.join("opencrypto");
+    let session = "#pragma once\ntypedef struct crypto_session *crypto_session_t;\n";
+    fs::create_dir_all(&opencrypto)
+        .and_then(|()| fs::write(opencrypto.join("_cryptodev.h"), session))
+        .map_err(|e| format!("{}: {e}", opencrypto.display()))?;
     Ok(dir)
 }
 
@@ -204,6 +221,21 @@ fn find_headers(out: &Path, arch: &str) -> Result<Headers, String> {
         .to_string())
 }
 
+/// One module is for kernels with and without [`DEBUG`], so what we know of them must be the same.
+fn the_same(
+    plain: bindgen::Bindings,
+    debug: bindgen::Bindings,
+    headers: &Headers,
+) -> Result<bindgen::Bindings, String> {
+    if plain.to_string() == debug.to_string() {
+        return Ok(plain);
+    }
+    Err(format!(
+        "by the headers of {}, structures differ between kernels with and without {DEBUG:?}",
+        headers.origin
+    ))
+}
+
 fn generate(out: &Path) -> Result<(), String> {
     let arch = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
         Ok("aarch64") => "aarch64",
@@ -216,53 +248,78 @@ fn generate(out: &Path) -> Result<(), String> {
         fs::write(generated.join(name), "").map_err(|e| format!("{name}: {e}"))?;
     }
 
-    let mut b = bindgen::Builder::default()
-        .header("wrapper.h")
-        .clang_arg(format!("--target={arch}-unknown-freebsd14.2"))
-        .clang_args(["-std=gnu17", "-ffreestanding", "-nostdinc", "-w"])
-        // The one extension that wrapper.h uses: an enum with a given type.
-        .clang_arg("-fms-extensions")
-        .clang_args([
-            "-D_KERNEL",
-            "-DKLD_MODULE",
-            "-DINET",
-            "-DINET6",
-            "-DVIMAGE",
-            "-DSMP",
-        ])
-        .clang_arg(format!("-I{}", generated.display()))
-        .use_core()
-        .rust_edition(bindgen::RustEdition::Edition2024)
-        .default_enum_style(bindgen::EnumVariation::Consts)
-        .prepend_enum_name(false)
-        .wrap_unsafe_ops(true)
-        .default_non_copy_union_style(bindgen::NonCopyUnionStyle::ManuallyDrop)
-        .derive_debug(false)
-        .derive_copy(true)
-        .derive_default(false)
-        .generate_comments(false)
-        .allowlist_recursively(true)
-        // Reached through pointers only, and their layouts are not ours to know: `src/opaque.rs`
-        // has stand-ins.
-        .opaque_type(OPAQUE)
-        .blocklist_type(OPAQUE)
-        .raw_line("use crate::opaque::*;");
-    for dir in &headers.include {
-        b = b.clang_arg("-isystem").clang_arg(dir.display().to_string());
-    }
-    for t in TYPES {
-        b = b.allowlist_type(t);
-    }
-    for v in VARS {
-        b = b.allowlist_var(v);
-    }
-    let bindings = b.generate().map_err(|e| {
+    let clang = |header: &str| {
+        let mut b = bindgen::Builder::default()
+            .header(header)
+            .clang_arg(format!("--target={arch}-unknown-freebsd14.2"))
+            .clang_args(["-std=gnu17", "-ffreestanding", "-nostdinc", "-w"])
+            // The one extension that wrapper.h uses: an enum with a given type.
+            .clang_arg("-fms-extensions")
+            .clang_args([
+                "-D_KERNEL",
+                "-DKLD_MODULE",
+                "-DINET",
+                "-DINET6",
+                "-DVIMAGE",
+                "-DSMP",
+            ])
+            .clang_arg(format!("-I{}", generated.display()));
+        for dir in &headers.include {
+            b = b.clang_arg("-isystem").clang_arg(dir.display().to_string());
+        }
+        b
+    };
+    let failed = |e: bindgen::BindgenError| {
         format!(
             "bindgen failed over the headers of {}: {e}. It needs libclang (Debian: libclang-dev); `make setup` \
              installs what is missing.",
             headers.origin
         )
-    })?;
+    };
+    let offsets = |options: &[&str]| {
+        clang("offsets.h")
+            .clang_args(options)
+            .allowlist_var("KPI_.*")
+            .allowlist_recursively(false)
+            .default_enum_style(bindgen::EnumVariation::Consts)
+            .prepend_enum_name(false)
+            .use_core()
+            .generate_comments(false)
+            .generate()
+            .map_err(failed)
+    };
+    the_same(offsets(&[])?, offsets(DEBUG)?, &headers)?
+        .write_to_file(out.join("offsets.rs"))
+        .map_err(|e| format!("offsets.rs: {e}"))?;
+
+    let layouts = |options: &[&str]| {
+        let mut b = clang("wrapper.h")
+            .clang_args(options)
+            .use_core()
+            .rust_edition(bindgen::RustEdition::Edition2024)
+            .default_enum_style(bindgen::EnumVariation::Consts)
+            .prepend_enum_name(false)
+            .wrap_unsafe_ops(true)
+            .default_non_copy_union_style(bindgen::NonCopyUnionStyle::ManuallyDrop)
+            .derive_debug(false)
+            .derive_copy(true)
+            .derive_default(false)
+            .generate_comments(false)
+            .allowlist_recursively(true)
+            // Reached through pointers only, and their layouts are not ours to know: `src/opaque.rs`
+            // has stand-ins.
+            .opaque_type(OPAQUE)
+            .blocklist_type(OPAQUE)
+            .raw_line("use crate::opaque::*;");
+        for t in TYPES {
+            b = b.allowlist_type(t);
+        }
+        for v in VARS {
+            b = b.allowlist_var(v);
+        }
+        b.generate().map_err(failed)
+    };
+    let bindings = the_same(layouts(&[])?, layouts(DEBUG)?, &headers)?;
     bindings
         .write_to_file(out.join("bindings.rs"))
         .map_err(|e| format!("bindings.rs: {e}"))
@@ -271,6 +328,7 @@ fn generate(out: &Path) -> Result<(), String> {
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=offsets.h");
     for v in [
         "FREEBSD_SYS",
         "ZIG",

@@ -25,6 +25,12 @@
 #include <net/if_types.h>
 #include <net/if_var.h>
 #include <netinet/in.h>
+/* Where the kernel has it, and where it is installed. */
+#if __has_include(<opencrypto/cryptodev.h>)
+#include <opencrypto/cryptodev.h>
+#else
+#include <crypto/cryptodev.h>
+#endif
 
 /* Macros that bindgen cannot evaluate (casts, sizeof), as numbers of the same meaning. */
 enum {

@@ -1,14 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# build.sh rust OBJECT [amd64]      the driver as one object for the kernel, shims missing
-# build.sh module FOLDER [amd64]    FOLDER/if_wg.ko, and beside it if_wg.ko.debug (DWARF) and if_wg.ko.full (both in one)
+# build.sh rust OBJECT [MACHINE]      the driver as one object for the kernel, shims missing
+# build.sh module FOLDER [MACHINE]    FOLDER/if_wg.ko, and beside it if_wg.ko.debug (DWARF) and if_wg.ko.full (both in one)
+#
+# MACHINE is amd64 (the default) or arm64. A module is for amd64 a relocatable object, for arm64 a shared one: so the
+# kernels' linkers want it. The relocatable object that the latter is linked from is FOLDER/if_wg.kld.
 #
 # The first is what sys/modules/wg/Makefile calls on FreeBSD. The second needs no FreeBSD: the headers are those of the
 # Python package `ziglang`, its clang compiles the shims, and Rust's own lld links. `make kmod` calls it.
 #
 # environment: ZIG           the program zig (default: of build/venv, of python3, of $PATH)
 #              CK_HEADERS    folder with ck_queue.h (default: /usr/include)
+#              KMOD_FEATURES features of crate if_wg_kmod: libnv (default: none)
 #              KERNBUILDDIR  folder with opt_*.h of one kernel configuration (default: the usual options, see options())
 set -eu
 
@@ -22,9 +26,11 @@ die() {
 	exit 1
 }
 
-# arch amd64: what the names of this architecture are.
+# arch MACHINE: what is different between the architectures.
 arch() {
-	case $1 in
+	machine=$1
+	vector_cc=
+	case $machine in
 	amd64)
 		rust_target=x86_64-unknown-none
 		# The C compiler that is here makes objects for this very system; for the kernel it is all the same.
@@ -33,19 +39,38 @@ arch() {
 		*) vector_target=x86_64-unknown-linux-gnu ;;
 		esac
 		zig_target=x86_64-freebsd.14.2-none
+		emulation=elf_x86_64
+		# Calls go through the PLT form of relocation (the kernel's linker knows no GOT), so nothing is position
+		# independent.
+		rust_machine=-Crelocation-model=static
+		vector_machine='-Crelocation-model=static -Ccode-model=kernel -Cno-redzone=yes'
 		# The same that the kernel's own makefiles say: no vector register, no red zone, addresses in the top 2 GiB.
 		# zig takes the processor's features from -mcpu alone; it accepts -mno-sse and does not obey.
-		machine_cflags='-mcmodel=kernel -mno-red-zone -mcpu=x86_64-x87-mmx-sse-sse2-fxsr+soft_float'
-		vector_cflags='-mcmodel=kernel -mno-red-zone -fcf-protection=none'
+		machine_cflags='-fno-pic -mcmodel=kernel -mno-red-zone -mcpu=x86_64-x87-mmx-sse-sse2-fxsr+soft_float'
+		vector_cflags='-fno-pic -mcmodel=kernel -mno-red-zone -fcf-protection=none'
 		;;
-	*) die "unknown architecture $1" ;;
+	arm64)
+		rust_target=aarch64-unknown-none-softfloat
+		# `ring` would ask Linux for the processor's features; of FreeBSD it believes the least, which is NEON.
+		vector_target=aarch64-unknown-freebsd
+		zig_target=aarch64-freebsd.14.2-none
+		emulation=aarch64elf
+		# x18 is the kernel's: its per-CPU data. A shared object is position independent; what may be a VNET variable
+		# has to be reached by the GOT, since only what is in a table moves with the vnet.
+		rust_machine='-Crelocation-model=pic -Zfixed-x18'
+		vector_machine=$rust_machine
+		machine_cflags='-fPIC -mcpu=generic+reserve_x18-neon-fp_armv8 -mgeneral-regs-only -mno-outline-atomics'
+		vector_cflags='-fPIC -mcpu=generic+reserve_x18 -mno-outline-atomics'
+		[ "$(uname)" = FreeBSD ] || vector_cc="$(zig_command) cc -target $zig_target"
+		;;
+	*) die "unknown architecture $machine" ;;
 	esac
 }
 
-# Calls go through the PLT form of relocation (the kernel's linker knows no GOT), so nothing is position independent.
 # The cfgs choose the portable code of the cryptographic crates: others would use vector registers.
 rust_flags() {
-	printf '%s\037' -Crelocation-model=static -Zplt=yes -Cforce-frame-pointers=yes -Cforce-unwind-tables=no \
+	# shellcheck disable=SC2086 # words
+	printf '%s\037' $rust_machine -Zplt=yes -Cforce-frame-pointers=yes -Cforce-unwind-tables=no \
 		-Zemit-stack-sizes '--remap-path-prefix='"$top=" \
 		--cfg 'chacha20_backend="soft"' --cfg 'poly1305_backend="soft"' --cfg 'curve25519_dalek_backend="serial"'
 	printf '%s' -Cdebuginfo=1
@@ -61,13 +86,18 @@ tool() {
 	LD_LIBRARY_PATH=$sysroot/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$program" "$@"
 }
 
-# link OUTPUT input...
+# linker argument...
+linker() {
+	# rust-lld is many linkers in one and has to be told.
+	# shellcheck disable=SC2086 # words
+	tool rust-lld ld.lld $flavor -m $emulation "$@"
+}
+
+# link OUTPUT input...: into one relocatable object.
 link() {
 	output=$1
 	shift
-	# rust-lld is many linkers in one and has to be told.
-	# shellcheck disable=SC2086 # words
-	tool rust-lld ld.lld $flavor -r -T "$here/kmod.ld" -o "$output" "$@"
+	linker -r -T "$here/kmod.ld" -o "$output" "$@"
 }
 flavor=
 case $(uname) in Linux) flavor='-flavor gnu' ;; esac
@@ -79,7 +109,7 @@ rust() {
 	(
 		cd "$top"
 		CARGO_ENCODED_RUSTFLAGS=$(rust_flags) CARGO_TARGET_DIR=$target_dir RUSTC_BOOTSTRAP=1 \
-			cargo build --quiet --profile kmod -p if_wg_kmod --target "$rust_target" \
+			cargo build --quiet --profile kmod -p if_wg_kmod --features "${KMOD_FEATURES:-}" --target "$rust_target" \
 			-Zbuild-std=core,compiler_builtins -Zbuild-std-features=optimize_for_size
 	)
 	# All of it is one member. The other one has what a processor without a system needs, memcpy(3) among it, which is
@@ -96,39 +126,48 @@ rust() {
 vector() {
 	(
 		cd "$top"
-		cflags="$vector_cflags -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables"
+		cflags="$vector_cflags -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
 		flags=$(vector_flags)
-		export "CFLAGS_$(echo $vector_target | tr - _)=$cflags -fno-builtin -U_FORTIFY_SOURCE"
+		name=$(echo $vector_target | tr - _)
+		export "CFLAGS_$name=$cflags -fno-builtin -U_FORTIFY_SOURCE"
+		[ -z "$vector_cc" ] || export "CC_$name=$vector_cc"
 		CARGO_ENCODED_RUSTFLAGS=$flags CARGO_TARGET_DIR=$target_dir RUSTC_BOOTSTRAP=1 \
 			cargo rustc --quiet --profile kmod -p wg_vector --crate-type staticlib \
 			--target "$vector_target" -Zbuild-std=core,alloc,compiler_builtins
 	)
-	link "$1" -m elf_x86_64 --undefined=wg_vector_seal --undefined=wg_vector_open \
+	link "$1" --undefined=wg_vector_seal --undefined=wg_vector_open \
 		"$target_dir/$vector_target/kmod/libwg_vector.a"
 	objcopy --rename-section=.text=.vector,alloc,load,readonly,code \
 		--keep-global-symbol=wg_vector_seal --keep-global-symbol=wg_vector_open "$1"
 }
 vector_flags() {
-	printf '%s\037' -Crelocation-model=static -Zplt=yes -Ccode-model=kernel -Cno-redzone=yes -Cforce-frame-pointers=yes \
+	# shellcheck disable=SC2086 # words
+	printf '%s\037' $vector_machine -Zplt=yes -Cforce-frame-pointers=yes \
 		-Cforce-unwind-tables=no -Zemit-stack-sizes '--remap-path-prefix='"$top="
 	printf '%s' -Cdebuginfo=1
 }
 
+# zig argument...: the program, wherever it is.
 zig() {
+	# shellcheck disable=SC2046 # words
+	$(zig_command) "$@"
+}
+zig_command() {
 	if [ "${ZIG:-}" ]; then
-		"$ZIG" "$@"
+		echo "$ZIG"
 	elif [ -x "$top/build/venv/bin/python3" ] && "$top/build/venv/bin/python3" -c 'import ziglang' 2>/dev/null; then
-		"$top/build/venv/bin/python3" -m ziglang "$@"
+		echo "$top/build/venv/bin/python3 -m ziglang"
 	elif python3 -c 'import ziglang' 2>/dev/null; then
-		python3 -m ziglang "$@"
+		echo python3 -m ziglang
 	else
-		command zig "$@"
+		echo zig
 	fi
 }
 
 # options FOLDER: the headers that a kernel build generates. Without one kernel's own we say what every GENERIC has, and
 # leave out INVARIANTS and WITNESS: a KLD_MODULE calls the kernel's functions for locks and epochs, which check by
-# themselves, so one module serves kernels with and without.
+# themselves, and no structure that we know the inside of has other places with them (sys/kpi/sys/build.rs compares), so one
+# module serves kernels with and without.
 options() {
 	for name in bus_if device_if opt_bpf opt_global opt_inet opt_inet6 opt_kern_tls opt_mac opt_rss; do
 		: >"$1/$name.h"
@@ -142,6 +181,9 @@ options() {
 	for name in "$ck"/ck_*.h "$ck/gcc" "$ck/spinlock"; do
 		ln -sfn "$name" "$1/ck/"
 	done
+	# Not among the installed headers, and wanted by crypto/cryptodev.h.
+	mkdir -p "$1/opencrypto"
+	printf '#pragma once\ntypedef struct crypto_session *crypto_session_t;\n' >"$1/opencrypto/_cryptodev.h"
 }
 
 # shims FOLDER: compiles them into it.
@@ -150,11 +192,15 @@ shims() {
 	mkdir -p "$include"
 	options "$include"
 	[ -z "${KERNBUILDDIR:-}" ] || cp "$KERNBUILDDIR"/opt_*.h "$include/"
+	case " ${KMOD_FEATURES:-} " in
+	*' libnv '*) libnv=-DKPI_LIBNV ;;
+	*) libnv= ;;
+	esac
 	for source in "$shims"/*.c; do
 		# shellcheck disable=SC2086 # words
-		zig cc -target $zig_target -c -O2 -g -std=gnu17 $machine_cflags -ffreestanding -fno-pic -fwrapv -fno-common \
+		zig cc -target $zig_target -c -O2 -g -std=gnu17 $machine_cflags -ffreestanding -fwrapv -fno-common \
 			-fno-strict-aliasing -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-stack-protector \
-			-fno-sanitize=all -fstack-size-section -fdebug-prefix-map="$top=" -D_KERNEL -DKLD_MODULE \
+			-fno-sanitize=all -fstack-size-section -fdebug-prefix-map="$top=" -fmacro-prefix-map="$top/=" -D_KERNEL -DKLD_MODULE $libnv \
 			-D__printf__=__freebsd_kprintf__ \
 			-I"$include" -I"$include/ck" -include "$include/opt_global.h" -I"$shims" \
 			-Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual \
@@ -169,9 +215,20 @@ module() {
 	mkdir -p "$work"
 	rust "$work/if_wg_rs.o"
 	shims "$work"
-	link "$1/if_wg.ko.full" --build-id=sha1 "$work"/*.o
 	# Names of ours are nobody else's: all become local (any name after the option will do).
-	objcopy --keep-global-symbol=no_global_symbols "$1/if_wg.ko.full"
+	case $machine in
+	amd64)
+		link "$1/if_wg.ko.full" --build-id=sha1 "$work"/*.o
+		objcopy --keep-global-symbol=no_global_symbols "$1/if_wg.ko.full"
+		;;
+	arm64)
+		link "$1/if_wg.kld" "$work"/*.o
+		objcopy --keep-global-symbol=no_global_symbols "$1/if_wg.kld"
+		# As the kernel's makefiles do it. A relaxed reference would miss the vnet's copy of a variable.
+		linker -shared -z notext -z norelro --no-relax --hash-style=sysv --build-id=sha1 \
+			-o "$1/if_wg.ko.full" "$1/if_wg.kld"
+		;;
+	esac
 	objcopy --only-keep-debug "$1/if_wg.ko.full" "$1/if_wg.ko.debug"
 	objcopy --strip-debug --remove-section=.stack_sizes --add-gnu-debuglink="$1/if_wg.ko.debug" \
 		"$1/if_wg.ko.full" "$1/if_wg.ko"
@@ -179,7 +236,7 @@ module() {
 
 objcopy() { tool rust-objcopy llvm-objcopy "$@"; }
 
-[ $# -ge 2 ] || die 'usage: build.sh rust OBJECT [amd64] | module FOLDER [amd64]'
+[ $# -ge 2 ] || die 'usage: build.sh rust OBJECT [amd64 | arm64] | module FOLDER [amd64 | arm64]'
 arch "${3:-amd64}"
 case $1 in
 rust | module) "$1" "$2" ;;

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Who refers to whom. A function whose address is taken counts as called by the one that takes it,
-//! also through a table of constants.
+//! also through a table of constants: Rust's tables of methods are such.
+//!
+//! Not so where stack is added up and the function is one that the kernel enters ([`crate::ENTRIES`]):
+//! whoever takes the address of a callback gives it to the kernel, which calls it later, from a stack
+//! of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::module::{Module, Place};
+use crate::is_entry;
+use crate::module::{Machine, Module, Place};
 
 /// References between functions, by their numbers in [`Module::functions`].
 pub struct Graph {
     calls: Vec<BTreeSet<usize>>,
     callers: Vec<BTreeSet<usize>>,
+    /// Those of `calls` that are made on the same stack.
+    nested: Vec<BTreeSet<usize>>,
 }
 
 impl Graph {
@@ -20,6 +27,7 @@ impl Graph {
         let mut graph = Self {
             calls: vec![BTreeSet::new(); n],
             callers: vec![BTreeSet::new(); n],
+            nested: vec![BTreeSet::new(); n],
         };
         let mut tables = Tables::new();
         for r in &module.relocations {
@@ -37,19 +45,31 @@ impl Graph {
                 continue;
             };
             match module.function_at(to) {
-                Some(f) => graph.add(from, f),
+                Some(f) => {
+                    let nested = r.is_call() || !is_entry(&module.functions[f].name);
+                    graph.add(from, f, nested);
+                }
                 None => behind(module, &tables, to)
                     .into_iter()
-                    .for_each(|f| graph.add(from, f)),
+                    .for_each(|f| graph.add(from, f, true)),
+            }
+        }
+        // Calls within one section of one object need no relocation.
+        for from in 0..n {
+            for to in module.branches(from) {
+                graph.add(from, to, true);
             }
         }
         graph
     }
 
-    fn add(&mut self, from: usize, to: usize) {
+    fn add(&mut self, from: usize, to: usize, nested: bool) {
         if from != to {
             self.calls[from].insert(to);
             self.callers[to].insert(from);
+            if nested {
+                self.nested[from].insert(to);
+            }
         }
     }
 
@@ -61,11 +81,11 @@ impl Graph {
     /// Everything that can be reached from the functions whose names begin with one of `entries`.
     #[must_use]
     pub fn reachable(&self, module: &Module, entries: &[&str]) -> HashSet<usize> {
-        let is_entry = |i: &usize| {
+        let begins = |i: &usize| {
             let name = &module.functions[*i].name;
             entries.iter().any(|p| name.starts_with(p))
         };
-        let mut todo: Vec<usize> = (0..module.functions.len()).filter(is_entry).collect();
+        let mut todo: Vec<usize> = (0..module.functions.len()).filter(begins).collect();
         let mut seen = HashSet::new();
         while let Some(i) = todo.pop() {
             if seen.insert(i) {
@@ -77,7 +97,7 @@ impl Graph {
 
     /// The chain of calls from `entry` that takes most stack: bytes, and the functions. Return
     /// addresses and saved frame pointers are counted; a function that is on the chain already is
-    /// not entered again.
+    /// not entered again. What the kernel's own functions take is not known here.
     #[must_use]
     pub fn deepest(&self, module: &Module, entry: usize) -> (u64, Vec<usize>) {
         let mut known = HashMap::new();
@@ -96,7 +116,7 @@ impl Graph {
         }
         chain.push(i);
         let mut best = (0, Vec::new());
-        for &next in &self.calls[i] {
+        for &next in &self.nested[i] {
             if !chain.contains(&next) {
                 let found = self.deepest_from(module, next, chain, known);
                 if found.0 > best.0 {
@@ -105,7 +125,13 @@ impl Graph {
             }
         }
         chain.pop();
-        best.0 += module.functions[i].frame.unwrap_or(0) + 8;
+        // The return address is pushed by the call, or is among the registers that the frame saves.
+        let pushed = if module.machine == Machine::Amd64 {
+            8
+        } else {
+            0
+        };
+        best.0 += module.functions[i].frame.unwrap_or(0) + pushed;
         best.1.insert(0, i);
         known.insert(i, best.clone());
         best

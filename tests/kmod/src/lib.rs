@@ -8,19 +8,28 @@
 //! The input is the module with its debug information (`if_wg.ko.full`), whose code is that of the
 //! module, and whose `.stack_sizes` the compilers wrote.
 
+mod amd64;
+mod arm64;
 mod graph;
 mod module;
+mod shared;
 mod symbols;
-mod vector;
 
 pub use graph::Graph;
-pub use module::{Error, Function, Module};
+pub use module::{Error, Function, Machine, Module};
 pub use symbols::Symbols;
 
 /// Bytes of a frame that nothing may exceed.
 pub const FRAME_ANYWHERE: u64 = 2048;
 /// Bytes of a frame that nothing on the path of a packet may exceed.
 pub const FRAME_PACKET: u64 = 1024;
+
+/// Bytes that our functions may take together in one call of the kernel's on the path of a packet: one of the four pages
+/// that a kernel's stack has, on amd64 and on arm64. The other three are for what the kernel has called before it came to
+/// us, for the socket, IP and the driver of the card below us, where a second tunnel may be, and for an interrupt on top.
+pub const STACK_PACKET: u64 = 4096;
+/// The same for what a thread does at the top of its stack (ioctl, load, unload, handshakes), below which is little.
+pub const STACK_ANYWHERE: u64 = 8192;
 
 /// The section of the code that may use vector registers, since `kpi` holds them when it calls it.
 pub const VECTOR: &str = ".vector";
@@ -33,6 +42,34 @@ pub const PACKET_ENTRIES: &[&str] = &[
     "kpi::ifnet::driver::input",
     "kpi::taskq::run::<if_wg::softc::PacketWork>",
 ];
+
+/// Where the kernel enters, as beginnings of demangled names: the packet path, and everything else that is registered as a
+/// callback and called from a stack of the kernel's. Handlers of sysctl(9) are not here: to register one may call it.
+pub const ENTRIES: &[&str] = &[
+    "kpi::net::input",
+    "kpi::ifnet::driver::output",
+    "kpi::ifnet::driver::transmit",
+    "kpi::ifnet::driver::input",
+    "kpi::ifnet::driver::ioctl",
+    "kpi::ifnet::driver::reassign",
+    "kpi::taskq::run",
+    "kpi::callout::fire",
+    "kpi::epoch::reclaim",
+    "module_event",
+    "vnet_init",
+    "vnet_uninit",
+    "clone_create",
+    "clone_destroy",
+    "prison_remove",
+];
+
+pub(crate) fn is_entry(name: &str) -> bool {
+    ENTRIES.iter().any(|p| name.starts_with(p))
+}
+
+fn is_packet_entry(name: &str) -> bool {
+    PACKET_ENTRIES.iter().any(|p| name.starts_with(p))
+}
 
 /// Beginnings of demangled names of code that runs when Rust panics.
 const PANICS: &[&str] = &[
@@ -48,22 +85,36 @@ const PANICS: &[&str] = &[
 /// Relocations that the kernel's linker knows for amd64 (sys/amd64/amd64/elf_machdep.c), of those
 /// that a relocatable object may have. `R_X86_64_32` is not one of them, nor is anything with a
 /// global offset table.
-const RELOCATIONS: &[object::elf::RelocationType] = &[
+const AMD64: &[object::elf::RelocationType] = &[
     object::elf::R_X86_64_64,
     object::elf::R_X86_64_PC32,
     object::elf::R_X86_64_PLT32,
     object::elf::R_X86_64_32S,
 ];
 
-/// Relocations of kinds that the kernel does not know.
+/// The same for arm64 (sys/arm64/arm64/elf_machdep.c), for a shared object.
+const ARM64: &[object::elf::RelocationType] = &[
+    object::elf::R_AARCH64_ABS64,
+    object::elf::R_AARCH64_GLOB_DAT,
+    object::elf::R_AARCH64_JUMP_SLOT,
+    object::elf::R_AARCH64_RELATIVE,
+];
+
+/// What the kernel's linker would not take: relocations of kinds that it does not know, and what a shared object has or
+/// lacks. For arm64 also references to a VNET variable that would miss the vnet's copy of it.
 #[must_use]
 pub fn relocations(module: &Module) -> Vec<String> {
-    module
-        .relocations
-        .iter()
-        .filter(|r| !RELOCATIONS.contains(&r.kind))
-        .map(|r| format!("relocation of type {} at {}", r.kind.0, module.place(r.at)))
-        .collect()
+    let known = match module.machine {
+        Machine::Amd64 => AMD64,
+        Machine::Arm64 => ARM64,
+    };
+    let unknown = module.left.iter().filter(|(kind, _)| !known.contains(kind));
+    let mut found: Vec<String> = unknown
+        .map(|(kind, place)| format!("relocation of type {} at {place}", kind.0))
+        .collect();
+    found.extend(module.malformed.iter().cloned());
+    found.extend(shared::fixed_vnet_variables(module));
+    found
 }
 
 /// Imported names that are not on the list.
@@ -92,14 +143,24 @@ pub fn exports(module: &Module) -> Vec<String> {
         .collect()
 }
 
-/// Instructions with vector or floating-point registers, outside the section [`VECTOR`].
+/// Instructions with vector or floating-point registers, outside the section [`VECTOR`]; for arm64 also those that write to
+/// x18, anywhere.
 #[must_use]
 pub fn vectors(module: &Module) -> Vec<String> {
-    module
-        .functions
-        .iter()
-        .filter(|f| module.section_name(f) != VECTOR)
-        .filter_map(|f| vector::first_use(module.code(f), f.address).map(|text| (f, text)))
+    let first = |f: &Function| {
+        let code = module.code(f);
+        let scalar = module.section_name(f) != VECTOR;
+        match module.machine {
+            Machine::Amd64 if scalar => amd64::first_use(code, f.address),
+            Machine::Amd64 => None,
+            Machine::Arm64 => {
+                let vector = scalar.then(|| arm64::first_use(code)).flatten();
+                vector.or_else(|| arm64::per_cpu_use(code))
+            }
+        }
+    };
+    let found = module.functions.iter().filter_map(|f| Some((f, first(f)?)));
+    found
         .map(|(f, text)| format!("{}: {text}", f.name))
         .collect()
 }
@@ -119,9 +180,7 @@ pub fn frames(module: &Module, graph: &Graph) -> Vec<String> {
         } else {
             FRAME_ANYWHERE
         };
-        // Assembly says nothing about its frames; what it takes from the stack pointer does.
-        let assembly = || (module.section_name(f) == VECTOR).then(|| vector::frame(module.code(f)));
-        match f.frame.or_else(assembly) {
+        match f.frame {
             None => found.push(format!("{}: no entry in .stack_sizes", f.name)),
             Some(frame) if frame > limit => {
                 found.push(format!("{}: frame of {frame} bytes, limit {limit}", f.name));
@@ -132,10 +191,78 @@ pub fn frames(module: &Module, graph: &Graph) -> Vec<String> {
     found
 }
 
+/// One entry of the kernel's with the chain of our calls from it that takes most stack.
+pub struct Chain {
+    /// The entry's number in [`Module::functions`].
+    pub entry: usize,
+    /// Bytes.
+    pub bytes: u64,
+    /// Bytes that it may take.
+    pub limit: u64,
+    /// The functions, the entry first.
+    pub functions: Vec<usize>,
+}
+
+/// The deepest chain of each entry, the deepest of them first.
+#[must_use]
+pub fn chains(module: &Module, graph: &Graph) -> Vec<Chain> {
+    let entries = module.functions.iter().enumerate();
+    let entries = entries.filter(|(_, f)| is_entry(&f.name));
+    let mut chains: Vec<Chain> = entries
+        .map(|(entry, f)| {
+            let (bytes, functions) = graph.deepest(module, entry);
+            let limit = if is_packet_entry(&f.name) {
+                STACK_PACKET
+            } else {
+                STACK_ANYWHERE
+            };
+            Chain {
+                entry,
+                bytes,
+                limit,
+                functions,
+            }
+        })
+        .collect();
+    chains.sort_by_key(|c| std::cmp::Reverse(c.bytes));
+    chains
+}
+
+/// Chains that take more stack than they may, and entries that are not there any more.
+#[must_use]
+pub fn depths(module: &Module, graph: &Graph) -> Vec<String> {
+    let lost = ENTRIES
+        .iter()
+        .filter(|p| !module.functions.iter().any(|f| f.name.starts_with(**p)))
+        .map(|p| format!("{p}: the kernel does not enter there any more"));
+    let deep = chains(module, graph)
+        .into_iter()
+        .filter(|c| c.bytes > c.limit)
+        .map(|c| {
+            let names = c.functions.iter().map(|&f| &*module.functions[f].name);
+            let names: Vec<&str> = names.collect();
+            let names = names.join(" -> ");
+            format!("{} bytes of stack, limit {}: {names}", c.bytes, c.limit)
+        });
+    lost.chain(deep).collect()
+}
+
+/// Panics that cannot be reached and that a compiler has not removed, with the function that would call them.
+///
+/// The loops over the 64 digits of a scalar look into a table of 32 entries at half the digit's number. LLVM sees for amd64
+/// that this is always within the table, and for arm64 it leaves the test.
+const UNREACHABLE: &[(Machine, &str, &str)] = &[(
+    Machine::Arm64,
+    "core::panicking::panic_bounds_check",
+    "<curve25519_dalek::montgomery::MontgomeryPoint>::mul_base_clamped",
+)];
+
 /// Code of the core library that runs when Rust panics, with who gets there.
 #[must_use]
 pub fn panics(module: &Module, graph: &Graph) -> Vec<String> {
     let is_panic = |name: &str| PANICS.iter().any(|p| name.starts_with(p));
+    let is_unreachable =
+        |callee: &str, caller: &str| UNREACHABLE.contains(&(module.machine, callee, caller));
     let mut found = Vec::new();
     for (i, f) in module.functions.iter().enumerate() {
         // `ring` asserts that it is used as it is meant to be, and that a processor has features that
@@ -146,9 +273,16 @@ pub fn panics(module: &Module, graph: &Graph) -> Vec<String> {
         let callers: Vec<&str> = graph
             .callers(i)
             .map(|c| module.functions[c].name.as_str())
-            .filter(|name| !is_panic(name))
             .collect();
-        found.push(format!("{} <- {}", f.name, callers.join(", ")));
+        // What only other panics call is told of with those.
+        let culprits: Vec<&str> = callers
+            .iter()
+            .copied()
+            .filter(|name| !is_panic(name) && !is_unreachable(&f.name, name))
+            .collect();
+        if !culprits.is_empty() || callers.is_empty() {
+            found.push(format!("{} <- {}", f.name, culprits.join(", ")));
+        }
     }
     let imported = module.imports.iter().filter(|name| {
         let name = format!("{:#}", rustc_demangle::demangle(name));

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! `kmod-check MODULE SYMBOLS.md`: all checks, a line for each, sizes, and exit status 1 if one
-//! fails.
+//! `kmod-check SYMBOLS.md FOLDER ...`: all checks of the module in each folder that `build.sh` has
+//! filled, a line for each, sizes, and exit status 1 if one fails.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use kmod_check::{Graph, Module, PACKET_ENTRIES, Symbols};
+use kmod_check::{Graph, Module, Symbols};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, list] = arguments.as_slice() else {
-        eprintln!("usage: kmod-check MODULE SYMBOLS.md");
+    let [list, folders @ ..] = arguments.as_slice() else {
+        eprintln!("usage: kmod-check SYMBOLS.md FOLDER ...");
         return ExitCode::from(2);
     };
-    match run(file, list) {
+    match run(list, folders) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -22,27 +23,48 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(file: &str, list: &str) -> Result<bool, Box<dyn std::error::Error>> {
-    let module = Module::parse(&std::fs::read(file)?)?;
-    let symbols = Symbols::parse(&std::fs::read_to_string(list)?);
-    let graph = Graph::new(&module);
-    let checks = [
-        ("relocations", kmod_check::relocations(&module)),
-        ("imports", kmod_check::imports(&module, &symbols)),
-        ("exports", kmod_check::exports(&module)),
-        ("vector registers", kmod_check::vectors(&module)),
-        ("stack frames", kmod_check::frames(&module, &graph)),
-        ("panic paths", kmod_check::panics(&module, &graph)),
-    ];
-    let mut failed = 0;
-    for (name, found) in &checks {
-        println!("{name}: {}", if found.is_empty() { "ok" } else { "FAILED" });
-        found.iter().for_each(|line| println!("    {line}"));
-        failed += usize::from(!found.is_empty());
+fn run(list: &str, folders: &[String]) -> Result<bool, Box<dyn std::error::Error>> {
+    let symbols = Symbols::parse(&String::from_utf8(read(list.as_ref())?)?);
+    let (mut passed, mut failed) = (0, 0);
+    for folder in folders {
+        let module = open(folder.as_ref()).map_err(|e| format!("{folder}: {e}"))?;
+        let graph = Graph::new(&module);
+        let checks = [
+            ("relocations", kmod_check::relocations(&module)),
+            ("imports", kmod_check::imports(&module, &symbols)),
+            ("exports", kmod_check::exports(&module)),
+            ("vector registers", kmod_check::vectors(&module)),
+            ("stack frames", kmod_check::frames(&module, &graph)),
+            ("stack depth", kmod_check::depths(&module, &graph)),
+            ("panic paths", kmod_check::panics(&module, &graph)),
+        ];
+        println!("{folder}, for {:?}:", module.machine);
+        for (name, found) in &checks {
+            println!("{name}: {}", if found.is_empty() { "ok" } else { "FAILED" });
+            found.iter().for_each(|line| println!("    {line}"));
+            match found.is_empty() {
+                true => passed += 1,
+                false => failed += 1,
+            }
+        }
+        report(&module, &graph, &symbols);
     }
-    report(&module, &graph, &symbols);
-    println!("{} passed, {failed} failed", checks.len() - failed);
+    println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+/// The module in a folder: for arm64 there is a relocatable object beside it.
+fn open(folder: &Path) -> Result<Module, Box<dyn std::error::Error>> {
+    let module = read(&folder.join("if_wg.ko.full"))?;
+    let origin = folder.join("if_wg.kld");
+    Ok(match origin.exists() {
+        true => Module::parse_linked(&module, &read(&origin)?)?,
+        false => Module::parse(&module)?,
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 fn report(module: &Module, graph: &Graph, symbols: &Symbols) {
@@ -61,17 +83,16 @@ fn report(module: &Module, graph: &Graph, symbols: &Symbols) {
         module.imports.len(),
         symbols.len()
     );
-    for (i, f) in module.functions.iter().enumerate() {
-        if PACKET_ENTRIES.iter().any(|p| f.name.starts_with(p)) {
-            let (bytes, chain) = graph.deepest(module, i);
-            println!(
-                "stack from {}: {bytes} bytes in {} frames of ours",
-                f.name,
-                chain.len()
-            );
-            for f in chain.iter().filter_map(|&f| module.functions.get(f)) {
-                println!("    {:5} {}", f.frame.unwrap_or(0), f.name);
-            }
+    println!("stack that our functions take in one call of the kernel's, at most:");
+    let chains = kmod_check::chains(module, graph);
+    for chain in &chains {
+        let name = &module.functions[chain.entry].name;
+        println!("    {:5} of {}  {name}", chain.bytes, chain.limit);
+    }
+    if let Some(chain) = chains.iter().max_by_key(|c| c.bytes * 4096 / c.limit) {
+        println!("the one that comes nearest to its limit:");
+        for f in chain.functions.iter().map(|&f| &module.functions[f]) {
+            println!("    {:5} {}", f.frame.unwrap_or(0), f.name);
         }
     }
     let mut large: Vec<_> = module

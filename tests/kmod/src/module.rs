@@ -26,6 +26,15 @@ impl From<object::Error> for Error {
     }
 }
 
+/// The architecture that a module is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Machine {
+    /// The module is a relocatable object.
+    Amd64,
+    /// The module is a shared object, which a relocatable one was linked into.
+    Arm64,
+}
+
 /// A place: section and offset in it.
 pub(crate) type Place = (usize, u64);
 
@@ -51,8 +60,22 @@ pub(crate) struct Relocation {
     pub(crate) to: Option<Place>,
 }
 
+impl Relocation {
+    /// Whether it is of a kind that only calls and jumps have. Others may be of these too.
+    pub(crate) fn is_call(&self) -> bool {
+        let kinds = [
+            elf::R_X86_64_PLT32,
+            elf::R_AARCH64_CALL26,
+            elf::R_AARCH64_JUMP26,
+        ];
+        kinds.contains(&self.kind)
+    }
+}
+
 /// An object file.
 pub struct Module {
+    /// What it is for.
+    pub machine: Machine,
     /// All functions, by place.
     pub functions: Vec<Function>,
     /// Names that others are to define.
@@ -61,32 +84,50 @@ pub struct Module {
     pub exports: Vec<String>,
     /// Names and sizes in bytes of the sections that are loaded.
     pub sections: Vec<(String, u64)>,
+    /// What refers to what, in the relocatable object.
     pub(crate) relocations: Vec<Relocation>,
+    /// Kinds of the relocations that the kernel's linker is to do, each with its place as text.
+    pub(crate) left: Vec<(elf::RelocationType, String)>,
+    /// What is wrong with the way the file is put together.
+    pub(crate) malformed: Vec<String>,
     relocated: HashSet<Place>,
     names: HashMap<usize, String>,
     data: HashMap<usize, Vec<u8>>,
 }
 
 impl Module {
-    /// Reads an ELF object for amd64.
+    /// Reads a module for amd64, a relocatable object.
     ///
     /// # Errors
     /// It is none, or it is broken.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let file = ElfFile::<FileHeader64<Endianness>>::parse(bytes)?;
-        let header = file.elf_header();
-        let endian = header.endian()?;
-        if header.e_machine.get(endian) != elf::EM_X86_64
-            || header.e_type.get(endian) != elf::ET_REL
-        {
-            return Err(Error("not a relocatable object for amd64".into()));
+        let module = Self::parse_object(bytes)?;
+        match module.machine {
+            Machine::Amd64 => Ok(module),
+            Machine::Arm64 => Err(Error("a module for arm64 is a shared object".into())),
         }
+    }
+
+    fn parse_object(bytes: &[u8]) -> Result<Self, Error> {
+        let file = ElfFile::<FileHeader64<Endianness>>::parse(bytes)?;
+        let machine = match kind(&file)? {
+            (elf::EM_X86_64, elf::ET_REL) => Machine::Amd64,
+            (elf::EM_AARCH64, elf::ET_REL) => Machine::Arm64,
+            (elf::EM_AARCH64, elf::ET_DYN) => {
+                let why = "a shared object: say which relocatable one it was linked from";
+                return Err(Error(why.into()));
+            }
+            _ => return Err(Error("not an object for amd64 or arm64".into())),
+        };
         let mut module = Self {
+            machine,
             functions: Vec::new(),
             imports: Vec::new(),
             exports: Vec::new(),
             sections: Vec::new(),
             relocations: Vec::new(),
+            left: Vec::new(),
+            malformed: Vec::new(),
             relocated: HashSet::new(),
             names: HashMap::new(),
             data: HashMap::new(),
@@ -121,6 +162,24 @@ impl Module {
         module.functions.sort_by_key(|f| (f.section, f.address));
         module.functions.dedup_by_key(|f| (f.section, f.address));
         module.read_frames(&file)?;
+        module.measure_assembly();
+        let left = module.relocations.iter();
+        module.left = left.map(|r| (r.kind, module.place(r.at))).collect();
+        Ok(module)
+    }
+
+    /// Reads a shared object for arm64, and the relocatable one that it was linked from. Of the first are the relocations
+    /// that are left, the names and the sizes; of the second, functions and who calls whom.
+    ///
+    /// # Errors
+    /// One of them is none, or is broken.
+    pub fn parse_linked(shared: &[u8], object: &[u8]) -> Result<Self, Error> {
+        let mut module = Self::parse_object(object)?;
+        let file = ElfFile::<FileHeader64<Endianness>>::parse(shared)?;
+        if kind(&file)? != (elf::EM_AARCH64, elf::ET_DYN) || module.machine != Machine::Arm64 {
+            return Err(Error("not a shared object for arm64 and its origin".into()));
+        }
+        crate::shared::read(&mut module, &file)?;
         Ok(module)
     }
 
@@ -175,6 +234,37 @@ impl Module {
         Ok(())
     }
 
+    /// Assembly says nothing about its frames; what it takes from the stack pointer does. All of ours is vector code.
+    fn measure_assembly(&mut self) {
+        for i in 0..self.functions.len() {
+            let f = &self.functions[i];
+            if f.frame.is_none() && self.section_name(f) == crate::VECTOR {
+                let code = self.code(f);
+                let frame = match self.machine {
+                    Machine::Amd64 => crate::amd64::frame(code),
+                    Machine::Arm64 => crate::arm64::frame(code),
+                };
+                self.functions[i].frame = Some(frame);
+            }
+        }
+    }
+
+    /// Functions that function `i` calls or jumps to by distances which are final, so without a relocation.
+    pub(crate) fn branches(&self, i: usize) -> impl Iterator<Item = usize> {
+        let f = &self.functions[i];
+        let code = self.code(f);
+        let places = match self.machine {
+            Machine::Amd64 => crate::amd64::branches(code, f.address),
+            Machine::Arm64 => crate::arm64::branches(code, f.address),
+        };
+        places.into_iter().filter_map(|(operand, to)| {
+            let place = (f.section, to);
+            let final_ = !self.is_relocated((f.section, operand));
+            let callee = self.function_at(place).filter(|_| final_)?;
+            (self.functions[callee].address == to).then_some(callee)
+        })
+    }
+
     /// The function that has this place in it.
     pub(crate) fn function_at(&self, (section, offset): Place) -> Option<usize> {
         let after = self
@@ -185,10 +275,15 @@ impl Module {
         (f.section == section && offset < f.address + f.size.max(1)).then_some(i)
     }
 
+    /// Name of a section that is loaded.
+    pub(crate) fn section(&self, index: usize) -> &str {
+        self.names.get(&index).map_or("", String::as_str)
+    }
+
     /// Name of the section that a function is in.
     #[must_use]
     pub fn section_name(&self, f: &Function) -> &str {
-        self.names.get(&f.section).map_or("", String::as_str)
+        self.section(f.section)
     }
 
     /// The code of a function.
@@ -222,7 +317,15 @@ impl Module {
     }
 }
 
-/// Relative relocations are counted from the end of the instruction, which is four bytes on.
+fn kind(
+    file: &ElfFile<'_, FileHeader64<Endianness>>,
+) -> Result<(elf::Machine, elf::FileType), Error> {
+    let header = file.elf_header();
+    let endian = header.endian()?;
+    Ok((header.e_machine.get(endian), header.e_type.get(endian)))
+}
+
+/// Relative relocations of amd64 are counted from the end of the instruction, which is four bytes on.
 fn addend(kind: elf::RelocationType, addend: i64) -> i64 {
     match kind {
         elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => addend + 4,

@@ -29,6 +29,8 @@ pub mod errno {
     use hostkern::Errno;
 
     pub const EPERM: Errno = 1;
+    pub const ENOENT: Errno = 2;
+    pub const EIO: Errno = 5;
     pub const ENXIO: Errno = 6;
     pub const E2BIG: Errno = 7;
     pub const ENOMEM: Errno = 12;
@@ -47,6 +49,7 @@ pub mod errno {
     pub const ELOOP: Errno = 62;
     pub const EHOSTUNREACH: Errno = 65;
     pub const EBADMSG: Errno = 89;
+    pub const ENOTRECOVERABLE: Errno = 95;
 }
 
 /// SIOCSWG.
@@ -106,10 +109,13 @@ pub fn module() -> hostkern::ModuleOps {
     }
 }
 
-/// A world with the driver's module loaded.
+/// A world with the driver's module loaded. `$WG_CRYPTO` names the backend of the packet cipher.
 #[must_use]
 pub fn world(seed: u64) -> Sim {
     let sim = Sim::new(seed);
+    if let Ok(backend) = std::env::var("WG_CRYPTO") {
+        sim.kernel().set_tunable("net.wg.crypto", &backend);
+    }
     sim.load(module()).expect("the module loads");
     sim
 }

@@ -88,6 +88,10 @@ fn a_real_peer_gets_through_a_flood() {
             of_b.len()
         );
         assert_eq!(handshakes(&sim), 2);
+        let counter = |name: &str| sim.kernel().sysctl_number(name).expect("a counter");
+        assert_eq!(counter("net.wg.handshake_cookies_received"), 1);
+        let sent = of_b.iter().filter(|d| d.kind() == Msg::Cookie).count();
+        assert_eq!(counter("net.wg.handshake_cookies_sent"), sent as u64);
         finish(sim, &[&a, &b]);
     });
 }

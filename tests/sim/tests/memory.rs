@@ -80,8 +80,7 @@ fn life(seed: u64, n: u64) -> bool {
     sim.fail_nth(n);
     if let Err(e) = sim.load(wgsim_tests::module()) {
         assert_eq!(e, ENOMEM);
-        sim.load(hostkern::linked_module!())
-            .expect("the second time");
+        sim.load(wgsim_tests::module()).expect("the second time");
     }
     let (a, b) = (create(&sim, &hosts[0], 1), create(&sim, &hosts[1], 2));
     let peer = |n: u8| {

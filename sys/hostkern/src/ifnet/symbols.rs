@@ -76,6 +76,8 @@ pub extern "C-unwind" fn if_alloc(_kind: u8) -> *mut Ifnet {
         tapped: AtomicBool::new(false),
         tun: OnceLock::new(),
         delivered: Mutex::default(),
+        #[cfg(feature = "kld")]
+        native: crate::kld::IfNative::default(),
         kernel: v.kernel.clone(),
     });
     let p = ifp.pointer();

@@ -24,6 +24,8 @@ const MAX_DEPTH: u32 = 3;
 const LIVELOCK: u64 = 5_000_000;
 /// Longest virtual time that one sleep may take.
 const SLEEP_LIMIT: u64 = 3600 * 1_000_000_000;
+/// Nanoseconds of a clock tick: `kern.hz` is 100.
+const TICK: u64 = 10_000_000;
 /// Wall clock at boot: November 2023.
 const BOOT: u64 = 1_700_000_000;
 
@@ -317,6 +319,10 @@ impl Machine for Arc<SimMachine> {
 
     fn uptime_ns(&self) -> u64 {
         SimMachine::uptime_ns(self)
+    }
+
+    fn uptime_coarse_ns(&self) -> u64 {
+        SimMachine::uptime_ns(self) / TICK * TICK
     }
 
     fn realtime(&self) -> Duration {

@@ -90,33 +90,18 @@ pub fn decode_sockaddr(bytes: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// Shows an address in a message, as [`SocketAddr`] itself would but that IPv6 zeros are not left
-/// out. `core`'s own formatting of addresses can panic as far as the compiler can see, and would
-/// bring that code into the kernel.
+/// Shows an address and port in a message, as [`SocketAddr`] itself would but that IPv6 zeros are
+/// not left out. The core library's own text of addresses can be padded, and that code has places
+/// that panic; this has none.
 pub struct Show<'a>(pub &'a SocketAddr);
 
 impl fmt::Display for Show<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let joined = |f: &mut fmt::Formatter<'_>, i: usize, separator: &str| {
-            if i == 0 {
-                Ok(())
-            } else {
-                f.write_str(separator)
-            }
-        };
         match self.0 {
-            SocketAddr::V4(a) => {
-                for (i, n) in a.ip().octets().into_iter().enumerate() {
-                    joined(f, i, ".")?;
-                    fmt::Display::fmt(&n, f)?;
-                }
-            }
+            SocketAddr::V4(a) => ShowIp((*a.ip()).into()).fmt(f)?,
             SocketAddr::V6(a) => {
                 f.write_str("[")?;
-                for (i, n) in a.ip().segments().into_iter().enumerate() {
-                    joined(f, i, ":")?;
-                    fmt::LowerHex::fmt(&n, f)?;
-                }
+                ShowIp((*a.ip()).into()).fmt(f)?;
                 if a.scope_id() != 0 {
                     f.write_str("%")?;
                     fmt::Display::fmt(&a.scope_id(), f)?;
@@ -126,6 +111,32 @@ impl fmt::Display for Show<'_> {
         }
         f.write_str(":")?;
         fmt::Display::fmt(&self.0.port(), f)
+    }
+}
+
+/// The same for an address alone.
+pub struct ShowIp(pub IpAddr);
+
+impl fmt::Display for ShowIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        match self.0 {
+            IpAddr::V4(ip) => {
+                for n in ip.octets() {
+                    f.write_str(separator)?;
+                    fmt::Display::fmt(&n, f)?;
+                    separator = ".";
+                }
+            }
+            IpAddr::V6(ip) => {
+                for n in ip.segments() {
+                    f.write_str(separator)?;
+                    fmt::LowerHex::fmt(&n, f)?;
+                    separator = ":";
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::epoch::{Epoch, epoch_wait, in_net_epoch};
 use crate::mbuf::Mbuf;
 use crate::{Errno, Result};
 
-pub use addr::{SOCKADDR_IN_LEN, SOCKADDR_IN6_LEN, Show, decode_sockaddr, encode_sockaddr};
+pub use addr::{SOCKADDR_IN_LEN, SOCKADDR_IN6_LEN, Show, ShowIp, decode_sockaddr, encode_sockaddr};
 use addr::{Sockaddr, read_sockaddr};
 
 /// Bytes of a UDP header.

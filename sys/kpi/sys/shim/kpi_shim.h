@@ -101,6 +101,8 @@ void	 kpi_sx_xunlock(struct sx *sx);
 
 /* Nanoseconds since boot, monotonic, on the clock that kpi_callout_reset_at() uses.  any. */
 uint64_t kpi_uptime_ns(void);
+/* The same clock as it was at the last tick, without reading the hardware.  any. */
+uint64_t kpi_uptime_coarse_ns(void);
 /* Wall clock: seconds since 1970 and nanoseconds 0..999999999.  any. */
 void	 kpi_realtime(uint64_t *secs, uint32_t *nanos);
 /* Cryptographically strong bytes (arc4random_buf).  any. */
@@ -119,6 +121,27 @@ void	 kpi_fpu_enter(void);
 void	 kpi_fpu_leave(void);
 /* Whether the calling thread is between the two.  any. */
 bool	 kpi_fpu_held(void);
+
+/* ---- crypto framework (ocf.c) ----------------------------------------------------------------------------------- */
+
+struct _device;
+
+/*
+ * Keeps driver number `driver` of the crypto framework attached, until kpi_ocf_unpin(): it could otherwise go away under
+ * its sessions.  Copies its name (ossl0), NUL terminated, at most `len` bytes.  NULL: no such driver.  sleep.
+ */
+struct _device *kpi_ocf_pin(uint32_t driver, char *name, size_t len);
+void	 kpi_ocf_unpin(struct _device *dev);			/* any */
+/* Sleeps until *done, which a request's callback sets, is not 0.  sleep. */
+void	 kpi_ocf_wait(const uint32_t *done);
+
+/* ---- libnv (nv.c) ------------------------------------------------------------------------------------------------ */
+
+/* Only in a module with the feature libnv. */
+/* Memory of the kind that nvlist_pack() gives; NULL: there is none.  any. */
+void	*kpi_nv_alloc(size_t size);
+/* Wipes and frees it.  any. */
+void	 kpi_nv_free(void *p, size_t size);
 
 /* ---- caller's credentials and memory (cred.c) ------------------------------------------------------------------ */
 

@@ -23,6 +23,12 @@
 #include <net/if_types.h>
 #include <net/if_var.h>
 #include <netinet/in.h>
+/* Where the kernel has it, and where it is installed. */
+#if __has_include(<opencrypto/cryptodev.h>)
+#include <opencrypto/cryptodev.h>
+#else
+#include <crypto/cryptodev.h>
+#endif
 
 #include "kpi_shim.h"
 
@@ -44,6 +50,8 @@ SIZE(struct epoch_tracker, 32);
 SIZE(struct ifreq, 32);
 SIZE(struct sockaddr_in, 16);
 SIZE(struct sockaddr_in6, 28);
+SIZE(struct cryptop, 280);
+SIZE(struct crypto_session_params, 56);
 
 OFFSET(struct mbuf, m_data, 16);
 OFFSET(struct mbuf, m_len, 24);
@@ -59,6 +67,9 @@ OFFSET(struct m_ext, ext_size, 8);
 OFFSET(struct m_ext, ext_buf, 16);
 OFFSET(struct grouptask, gt_taskqueue, 32);
 OFFSET(struct ifreq, ifr_ifru, 16);
+OFFSET(struct cryptop, crp_etype, 60);
+OFFSET(struct cryptop, crp_flags, 64);
+OFFSET(struct cryptop, crp_iv, 160);
 
 VALUE(MLEN, 224);
 VALUE(MHLEN, 160);
@@ -74,6 +85,11 @@ VALUE(IFT_WIREGUARD, 248);
 VALUE(PACKET_TAG_MACLABEL, 2067);
 VALUE(PRIV_NET_WG, 424);
 VALUE(PRIV_NET_SETIFFIB, 419);
+VALUE(CRYPTO_CHACHA20_POLY1305, 41);
+VALUE(CSP_MODE_AEAD, 4);
+VALUE(CRYPTO_F_CBIMM | CRYPTO_F_IV_SEPARATE, 0x210);
+VALUE(CRYPTOCAP_F_SOFTWARE, 0x2000000);
+VALUE(CRYPTOCAP_F_SYNC, 0x4000000);
 VALUE(SIOCSIFMTU, 0x80206934);
 VALUE(SIOCSIFFLAGS, 0x80206910);
 VALUE(SIOCGTUNFIB, 0xc020695e);
@@ -136,5 +152,12 @@ PROTOTYPE(taskqgroup_attach, void (struct taskqgroup *, struct grouptask *, void
 PROTOTYPE(taskqgroup_detach, void (struct taskqgroup *, struct grouptask *));
 PROTOTYPE(grouptaskqueue_enqueue, int (struct gtaskqueue *, struct gtask *));
 PROTOTYPE(grouptask_block, void (struct grouptask *));
+PROTOTYPE(crypto_newsession, int (crypto_session_t *, const struct crypto_session_params *, int));
+PROTOTYPE(crypto_freesession, void (crypto_session_t));
+PROTOTYPE(crypto_ses2caps, uint32_t (crypto_session_t));
+PROTOTYPE(crypto_ses2hid, uint32_t (crypto_session_t));
+PROTOTYPE(crypto_initreq, void (struct cryptop *, crypto_session_t));
+PROTOTYPE(crypto_destroyreq, void (struct cryptop *));
+PROTOTYPE(crypto_dispatch, int (struct cryptop *));
 PROTOTYPE(crhold, struct ucred *(struct ucred *));
 PROTOTYPE(crfree, void (struct ucred *));

@@ -25,6 +25,12 @@ kpi_uptime_ns(void)
 	return (sbttons(sbinuptime()));
 }
 
+uint64_t
+kpi_uptime_coarse_ns(void)
+{
+	return (sbttons(getsbinuptime()));
+}
+
 void
 kpi_realtime(uint64_t *secs, uint32_t *nanos)
 {

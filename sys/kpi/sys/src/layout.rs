@@ -27,6 +27,8 @@ sizes! {
     sockaddr = 16
     sockaddr_in = 16
     sockaddr_in6 = 28
+    cryptop = 280
+    crypto_session_params = 56
 }
 
 const _: () = assert!(offset_of!(mbuf, m_data) == 16);
@@ -39,11 +41,17 @@ const _: () = assert!(offset_of!(pkthdr, csum_flags) == 32);
 const _: () = assert!(offset_of!(pkthdr, fibnum) == 36);
 const _: () = assert!(offset_of!(pkthdr, rsstype) == 39);
 const _: () = assert!(offset_of!(grouptask, gt_taskqueue) == 32);
+const _: () = assert!(offset_of!(cryptop, crp_etype) == 60);
+const _: () = assert!(offset_of!(cryptop, crp_flags) == 64);
+const _: () = assert!(offset_of!(cryptop, crp_iv) == 160);
 const _: () = assert!(KPI_MLEN == 224 && KPI_MHLEN == 160);
 
 const _: () = assert!(KPI_M_PKTHDR == 2 && KPI_IFF_DRV_RUNNING == 0x40);
 const _: () = assert!(KPI_IFCAP_LINKSTATE == 0x80000 && KPI_IFCAP_NETMAP == 0x100000);
 const _: () = assert!(KPI_IFT_WIREGUARD == 248 && KPI_PACKET_TAG_MACLABEL == 2067);
+const _: () = assert!(CRYPTO_CHACHA20_POLY1305 == 41 && CSP_MODE_AEAD == 4);
+const _: () = assert!(CRYPTO_F_CBIMM | CRYPTO_F_IV_SEPARATE == 0x210);
+const _: () = assert!(CRYPTO_FLAG_SOFTWARE == 0x200_0000 && CRYPTOCAP_F_SYNC == 0x400_0000);
 const _: () = assert!(PRIV_NET_WG == 424 && PRIV_NET_SETIFFIB == 419);
 const _: () = assert!(KPI_SIOCSIFMTU == 0x8020_6934 && KPI_SIOCSIFFLAGS == 0x8020_6910);
 const _: () = assert!(KPI_SIOCGTUNFIB == 0xc020_695e && KPI_SIOCSTUNFIB == 0x8020_695f);

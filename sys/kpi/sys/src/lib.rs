@@ -44,6 +44,13 @@ pub mod native;
 pub mod opaque;
 pub mod shim;
 
+/// Numbers of `offsets.h`: where the shims look in structures of the kernel, and constants that they pass to it. `hostkern`
+/// needs them to run the shims in a process.
+pub mod offsets {
+    #![allow(missing_docs, non_camel_case_types)] // The header says what they are.
+    include!(concat!(env!("OUT_DIR"), "/offsets.rs"));
+}
+
 pub use bindings::*;
 pub use native::*;
 pub use opaque::*;

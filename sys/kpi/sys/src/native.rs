@@ -5,7 +5,8 @@ use core::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
 use crate::opaque::*;
 use crate::{
-    caddr_t, epoch_context, epoch_tracker, grouptask, gtask, ift_counter, m_tag, mbuf, sockaddr,
+    caddr_t, crypto_session_params, cryptop, epoch_context, epoch_tracker, grouptask, gtask,
+    ift_counter, m_tag, mbuf, sockaddr,
 };
 
 /// `if_init_fn_t`.
@@ -154,6 +155,26 @@ kernel_functions! {
     pub fn grouptaskqueue_enqueue(queue: *mut gtaskqueue, task: *mut gtask) -> c_int;
     /// Makes later enqueues no-ops and waits for a queued or running task.
     pub fn grouptask_block(task: *mut grouptask);
+
+    // crypto framework
+    /// Makes a session with a driver that `crid` chooses: a class of them, or one by its number.
+    pub fn crypto_newsession(
+        session: *mut *mut crypto_session,
+        params: *const crypto_session_params,
+        crid: c_int,
+    ) -> c_int;
+    /// Ends a session that has no request under way.
+    pub fn crypto_freesession(session: *mut crypto_session);
+    /// `CRYPTOCAP_F_*` of the session's driver.
+    pub fn crypto_ses2caps(session: *mut crypto_session) -> u32;
+    /// Number of the session's driver.
+    pub fn crypto_ses2hid(session: *mut crypto_session) -> u32;
+    /// Makes an empty request of a session, whatever the memory held.
+    pub fn crypto_initreq(request: *mut cryptop, session: *mut crypto_session);
+    /// Ends a request that is not under way.
+    pub fn crypto_destroyreq(request: *mut cryptop);
+    /// Hands in a request. Whether it succeeded is in its `crp_etype` once it is done.
+    pub fn crypto_dispatch(request: *mut cryptop) -> c_int;
 
     // credentials
     /// One more reference; returns its argument.

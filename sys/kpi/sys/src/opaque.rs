@@ -49,6 +49,12 @@ opaque! {
     route
     /// A network stack instance.
     vnet
+    /// A session of the crypto framework.
+    crypto_session
+    /// A scattered buffer; none is used here.
+    uio
+    /// A page; none is used here.
+    vm_page
     /// A sysctl context of ours, see `shim/sysctl.c`.
     kpi_sysctl
 }

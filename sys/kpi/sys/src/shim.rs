@@ -52,6 +52,7 @@ kernel_functions! {
     pub fn kpi_sx_xunlock(sx: *mut sx);
 
     pub fn kpi_uptime_ns() -> u64;
+    pub fn kpi_uptime_coarse_ns() -> u64;
     pub fn kpi_realtime(secs: *mut u64, nanos: *mut u32);
     pub fn kpi_random(buf: *mut c_void, len: usize);
     pub fn kpi_log(msg: *const c_char, len: usize);
@@ -62,6 +63,10 @@ kernel_functions! {
     pub fn kpi_fpu_held() -> bool;
     pub fn wg_vector_seal(key: *const [u8; 32], counter: u64, buf: *mut u8, len: usize) -> c_int;
     pub fn wg_vector_open(key: *const [u8; 32], counter: u64, buf: *mut u8, len: usize) -> c_int;
+
+    pub fn kpi_ocf_pin(driver: u32, name: *mut c_char, len: usize) -> *mut _device;
+    pub fn kpi_ocf_unpin(device: *mut _device);
+    pub fn kpi_ocf_wait(done: *const u32);
 
     pub fn kpi_priv_check(privilege: c_int) -> c_int;
     pub fn kpi_cred_current() -> *mut ucred;

@@ -128,7 +128,7 @@ struct Work {
 }
 
 impl CpuWork for Work {
-    fn run(&self, cpu: usize) {
+    fn run(&self, cpu: usize, _cx: &Sleepable) {
         self.runs[cpu].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -326,7 +326,7 @@ impl TunnelSink for Toy {
 }
 
 impl CpuWork for Toy {
-    fn run(&self, cpu: usize) {
+    fn run(&self, cpu: usize, _cx: &Sleepable) {
         assert!(cpu < ncpus());
         let mut packets = self.received.lock().take();
         self.ifp.count(Counter::InPackets, packets.len() as u64);

@@ -7,8 +7,8 @@
 //! `fpu_kern_enter(9)` and `fpu_kern_leave(9)`; nobody else may. Only pointers and numbers are
 //! passed, in the C calling convention, which is the same on both sides.
 //!
-//! `ring` looks at the processor when it is first used, and chooses among AVX2, SSE4.1 and plain
-//! SSE2 code.
+//! On amd64 `ring` looks at the processor when it is first used, and chooses among AVX2, SSE4.1 and
+//! plain SSE2 code. On arm64 every processor has NEON, and there is one code for it.
 //!
 //! A kernel cannot unwind, and nothing else here is built so: that tells the two apart.
 #![cfg_attr(not(panic = "unwind"), no_std)]

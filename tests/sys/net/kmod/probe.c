@@ -1,36 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What no program of the base system does to an interface.
- *
- *   probe bpf-write IF    writes packets of all lengths and families to bpf(4) on it
- *   probe corrupt IF N    repeats N data messages that leave Ethernet interface IF, with a wrong authentication tag
- *   probe configure IF    feeds back the configuration of wg interface IF with each bit turned, and lies about sizes
- *
- * Exit status 0: it was done.  What must hold afterwards, the tests look at.
+ * What no program of the base system does to an interface.  Exit status 0: it was done.  What must hold afterwards, the
+ * tests look at.
  */
 
-#include <sys/types.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
+#include "probe.h"
+
 #include <net/bpf.h>
-#include <net/if.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
+#include <grp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-struct wg_io {
-	char name[IFNAMSIZ];
-	void *data;
-	size_t size;
-};
-#define	WG_SET	_IOWR('i', 210, struct wg_io)
-#define	WG_GET	_IOWR('i', 211, struct wg_io)
 
 static int
 open_bpf(const char *ifname)
@@ -48,6 +36,7 @@ open_bpf(const char *ifname)
 	return (fd);
 }
 
+/* bpf_write: packets of all lengths and families. */
 static void
 bpf_write(const char *ifname)
 {
@@ -66,17 +55,25 @@ bpf_write(const char *ifname)
 			len = j < 200 ? j : long_ones[j - 200];
 			memset(packet, j & 1 ? 0x45 : 0x60, sizeof(packet));
 			memcpy(packet, &families[i], sizeof(families[i]));
+			/* The kernel answers a write of nothing itself. */
 			if (write(fd, packet, len) < 0)
 				refused++;
-			else
+			else if (len > 0)
 				taken++;
 		}
 	}
-	printf("%lu taken, %lu refused\n", taken, refused);
+	/* None of them is a packet that anybody could get. */
+	if (taken != 0)
+		errx(1, "%lu writes succeeded", taken);
+	printf("%lu writes refused\n", refused);
 }
 
+/*
+ * again: repeats data messages that leave an Ethernet interface, as many as wanted, as they are or with a wrong
+ * authentication tag.
+ */
 static void
-corrupt(const char *ifname, unsigned int want)
+again(const char *ifname, unsigned int want, bool corrupt)
 {
 	struct bpf_hdr *bh;
 	uint8_t *buf, *p, *frame, *ip, *udp;
@@ -109,7 +106,8 @@ corrupt(const char *ifname, unsigned int want)
 			    udp[8] != 4 || (udp[6] == 0 && udp[7] == 0))
 				continue;
 			udp[6] = udp[7] = 0;
-			frame[bh->bh_caplen - 1] ^= 1;
+			if (corrupt)
+				frame[bh->bh_caplen - 1] ^= 1;
 			if (write(fd, frame, bh->bh_caplen) < 0)
 				err(1, "write");
 			want--;
@@ -117,73 +115,87 @@ corrupt(const char *ifname, unsigned int want)
 	}
 }
 
+/* spray: datagrams of all lengths, half of them with the first word of a message. */
 static void
-configure(const char *ifname)
+spray(const char *host, unsigned int port, unsigned int count)
 {
-	static const size_t lies[] = { 0, 1, 18, 19, 20, 4096, 1UL << 20, 1UL << 31, 1UL << 40, SIZE_MAX };
-	struct wg_io io;
-	uint8_t *good, *bad;
-	size_t size, bit, i;
-	unsigned long refused, taken;
+	/* What each kind of message is long; the last is a data message. */
+	static const size_t lengths[] = { 148, 92, 64, 32, 48, 1452 };
+	struct sockaddr_in sin = { .sin_len = sizeof(sin), .sin_family = AF_INET };
+	struct sockaddr_in6 sin6 = { .sin6_len = sizeof(sin6), .sin6_family = AF_INET6 };
+	static uint8_t data[65000];
+	unsigned int i;
+	size_t len;
 	int s;
 
-	s = socket(AF_LOCAL, SOCK_DGRAM, 0);
-	if (s < 0)
-		err(1, "socket");
-	memset(&io, 0, sizeof(io));
-	strlcpy(io.name, ifname, sizeof(io.name));
-	if (ioctl(s, WG_GET, &io) < 0)
-		err(1, "SIOCGWG");
-	size = io.size;
-	good = malloc(size);
-	bad = malloc(size);
-	if (good == NULL || bad == NULL)
-		err(1, "malloc");
-	io.data = good;
-	if (ioctl(s, WG_GET, &io) < 0)
-		err(1, "SIOCGWG");
-	refused = taken = 0;
-	for (bit = 0; bit < size * 8; bit++) {
-		memcpy(bad, good, size);
-		bad[bit / 8] ^= 1 << (bit % 8);
-		io.data = bad;
-		io.size = size;
-		if (ioctl(s, WG_SET, &io) < 0)
-			refused++;
-		else
-			taken++;
+	sin.sin_port = sin6.sin6_port = htons((uint16_t)port);
+	if (inet_pton(AF_INET, host, &sin.sin_addr) == 1) {
+		s = socket(AF_INET, SOCK_DGRAM, 0);
+		if (s < 0 || connect(s, (struct sockaddr *)&sin, sizeof(sin)) < 0)
+			err(1, "%s", host);
+	} else {
+		if (inet_pton(AF_INET6, host, &sin6.sin6_addr) != 1)
+			errx(2, "%s is no address", host);
+		s = socket(AF_INET6, SOCK_DGRAM, 0);
+		if (s < 0 || connect(s, (struct sockaddr *)&sin6, sizeof(sin6)) < 0)
+			err(1, "%s", host);
 	}
-	for (i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
-		io.data = good;
-		io.size = lies[i];
-		if (lies[i] != size && ioctl(s, WG_SET, &io) == 0)
-			errx(1, "size %zu was taken", lies[i]);
-		io.data = NULL;
-		io.size = lies[i];
-		if (ioctl(s, WG_SET, &io) == 0)
-			errx(1, "a null pointer was taken, size %zu", lies[i]);
-		io.data = (void *)(uintptr_t)0xffffffff80200000;
-		io.size = lies[i];
-		if (ioctl(s, WG_SET, &io) == 0)
-			errx(1, "a kernel address was taken, size %zu", lies[i]);
-		io.data = (void *)(uintptr_t)0xffffffff80200000;
-		io.size = lies[i];
-		if (lies[i] != 0 && ioctl(s, WG_GET, &io) == 0)
-			errx(1, "a kernel address was written to, size %zu", lies[i]);
+	for (i = 0; i < count; i++) {
+		len = i < 300 ? i : lengths[i % (sizeof(lengths) / sizeof(lengths[0]))];
+		if (i % 1000 == 999)
+			len = sizeof(data);
+		arc4random_buf(data, len < 256 ? 256 : 256 + i % 64);
+		if (i % 2 == 0)
+			memcpy(data, (const uint8_t[4]) { (uint8_t)(1 + i / 2 % 5), 0, 0, 0 }, 4);
+		/* A full queue is no reason to end. */
+		if (send(s, data, len, 0) < 0 && errno != ENOBUFS && errno != EMSGSIZE && errno != ECONNREFUSED)
+			err(1, "send of %zu bytes", len);
 	}
-	printf("%zu bytes: %lu refused, %lu taken\n", size, refused, taken);
+}
+
+/* as: runs a command as another user, with nothing of root's left. */
+static void
+as(unsigned int uid, char **command)
+{
+	gid_t gid = (gid_t)uid;
+
+	if (setgroups(1, &gid) < 0 || setgid(gid) < 0 || setuid((uid_t)uid) < 0)
+		err(1, "user %u", uid);
+	execvp(command[0], command);
+	err(127, "%s", command[0]);
+}
+
+static unsigned int
+decimal(const char *text)
+{
+	return ((unsigned int)strtoul(text, NULL, 10));
 }
 
 int
 main(int argc, char **argv)
 {
-	if (argc == 3 && strcmp(argv[1], "bpf-write") == 0)
+	const char *job = argc > 1 ? argv[1] : "";
+
+	if (argc == 3 && strcmp(job, "bpf-write") == 0)
 		bpf_write(argv[2]);
-	else if (argc == 4 && strcmp(argv[1], "corrupt") == 0)
-		corrupt(argv[2], (unsigned int)strtoul(argv[3], NULL, 10));
-	else if (argc == 3 && strcmp(argv[1], "configure") == 0)
+	else if (argc == 4 && strcmp(job, "corrupt") == 0)
+		again(argv[2], decimal(argv[3]), true);
+	else if (argc == 4 && strcmp(job, "repeat") == 0)
+		again(argv[2], decimal(argv[3]), false);
+	else if (argc == 5 && strcmp(job, "spray") == 0)
+		spray(argv[2], decimal(argv[3]), decimal(argv[4]));
+	else if (argc >= 4 && strcmp(job, "as") == 0)
+		as(decimal(argv[2]), argv + 3);
+	else if (argc == 3 && strcmp(job, "configure") == 0)
 		configure(argv[2]);
+	else if (argc == 3 && strcmp(job, "protocol") == 0)
+		protocol(argv[2]);
+	else if (argc == 3 && strcmp(job, "refused") == 0)
+		refused(argv[2]);
+	else if (argc == 6 && strcmp(job, "allowed") == 0)
+		allowed(argv[2], argv[3], argv[4], argv[5]);
 	else
-		errx(2, "usage: probe bpf-write IF | corrupt IF N | configure IF");
+		errx(2, "usage: probe bpf-write IF | corrupt IF N | repeat IF N | spray HOST PORT N | as UID COMMAND...\n"
+		    "       probe configure IF | protocol IF | refused IF | allowed IF HEX-KEY +|- PREFIX");
 	return (0);
 }

@@ -70,6 +70,41 @@ home_removed_body() {
 	unload
 }
 
+kmod_case returned 90 "an interface comes home, down and as it was, when the jail goes that it was moved to"
+returned_body() {
+	pair 4
+	pings a 10.77.0.2
+	check on a jail -c name=within persist vnet
+	check on a ifconfig wg0 vnet within
+	has_not "$(on a jexec within ifconfig wg0)" RUNNING
+	check on a jexec within ifconfig wg0 inet 10.77.0.1/24 up
+	eventually 10 on a jexec within ping -nq -c 1 -t 2 10.77.0.2
+	check on a jail -r within
+	# shellcheck disable=SC2317 # called by name
+	home() { on a ifconfig wg0; }
+	eventually 20 home
+	has_not "$(on a ifconfig wg0)" RUNNING
+	has_not "$(on a ifconfig wg0)" 10.77.0.1
+	is "$(on a wg show wg0 peers)" "$(pub b)" "peers"
+	check on a ifconfig wg0 inet 10.77.0.1/24 up
+	pings a 10.77.0.2
+}
+
+kmod_case not_loaded 60 "a jail cannot load the module, and has its tunnel as soon as the host has"
+not_loaded_body() {
+	loaded && check kldunload if_wg
+	jailed early
+	refuse on early kldload if_wg
+	refuse on early ifconfig wg create
+	loaded && fail "a jail has loaded it"
+	is "$(ifconfig wg create)" wg0 "the host's"
+	is "$(on early ifconfig wg create)" wg0 "the jail's"
+	check on early ifconfig wg0 up
+	# They know nothing of each other.
+	check on early ifconfig wg0 destroy
+	has "$(ifconfig -l)" wg0
+}
+
 kmod_case loaded_later 60 "a jail that was there before the module has tunnels too"
 loaded_later_body() {
 	loaded && check kldunload if_wg

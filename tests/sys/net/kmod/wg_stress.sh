@@ -70,3 +70,89 @@ unload_busy_body() {
 		ifconfig "$left" destroy
 	done
 }
+
+# background command...: again and again, until the end of the test or stop_floods.
+background() {
+	(
+		trap 'exit 0' TERM
+		while :; do
+			"$@" >/dev/null 2>&1
+		done
+	) &
+	echo $! >>pids
+}
+
+kmod_case readers 240 "reading the configuration while peers come and go under traffic"
+readers_body() {
+	busy
+	background jexec a wg show wg0 dump
+	background jexec a wg showconf wg0
+	background jexec b wg show all
+	background jexec a ifconfig wg0
+	background sysctl net.wg
+	jot 300 1 | awk '{ printf "[Peer]\nPublicKey = %042d0=\nAllowedIPs = 10.%d.%d.0/24\n", $1, 100 + $1 / 256, $1 % 256 }' >peers.conf
+	for _ in $(jot 15); do
+		check on a wg addconf wg0 "$PWD/peers.conf"
+		sed -n 's/^PublicKey = //p' peers.conf | sed 's/.*/peer & remove/' | xargs jexec a wg set wg0
+		check on a wg set wg0 peer "$(pub b)" remove
+		peer a b 2 192.0.2.2:51820
+	done
+	stop_floods
+	pings a 10.77.0.2
+}
+
+kmod_case writers 240 "several who configure, and interfaces that come and go, at once"
+writers_body() {
+	busy
+	key c
+	background jexec a wg set wg0 peer "$(pub c)" allowed-ips 10.9.0.0/16 persistent-keepalive 1 endpoint 192.0.2.2:9
+	background jexec a wg set wg0 peer "$(pub c)" remove
+	background jexec a sh -c 'ifconfig wg5 create && ifconfig wg5 up && ifconfig wg5 destroy'
+	background jexec a sh -c 'ifconfig wg6 create; ifconfig wg6 destroy'
+	background jexec b sh -c 'ifconfig wg6 create up; ifconfig wg6 name wg7; ifconfig wg7 destroy'
+	background jexec a ifconfig wg0 mtu 1400
+	sleep 20
+	stop_floods
+	sleep 1
+	pings a 10.77.0.2
+}
+
+kmod_case moving 240 "moving an interface into a jail and back under traffic"
+moving_body() {
+	busy
+	check on a jail -c name=within persist vnet
+	for _ in $(jot 10); do
+		check on a ifconfig wg0 vnet within
+		check on a jexec within ifconfig wg0 inet 10.77.0.1/24 up
+		sleep 0.5
+		check on a ifconfig wg0 -vnet within
+		check on a ifconfig wg0 inet 10.77.0.1/24 up
+		check on a ifconfig wg0 inet6 fd77::1/64
+		sleep 0.5
+	done
+	stop_floods
+	pings a 10.77.0.2
+	pings b fd77::1
+}
+
+kmod_case load_races 240 "loading and unloading while jails with interfaces come and go"
+load_races_body() {
+	load
+	# Should one of them be there at the end.
+	printf 'one\ntwo\n' >>jails
+	background sh -c 'jail -c name=one vnet command=sh -c "ifconfig wg0 create && ifconfig wg0 up"'
+	background sh -c 'jail -c name=two vnet command=sh -c "ifconfig wg0 create up; ifconfig wg0 destroy"'
+	background sh -c 'ifconfig wg9 create; ifconfig wg9 up'
+	background sysctl net.wg
+	for _ in $(jot 15); do
+		sleep 0.5
+		# It may be busy just now, which is an answer.
+		kldunload if_wg
+		kldload -n if_wg
+	done
+	stop_floods
+	sleep 1
+	load
+	pair 4
+	pings a 10.77.0.2
+}

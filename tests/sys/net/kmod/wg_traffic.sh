@@ -6,17 +6,6 @@
 
 . "$(atf_get_srcdir)/kmod.subr"
 
-# all_ways: both families inside, small and large, in both directions.
-all_ways() {
-	pings a 10.77.0.2
-	pings b 10.77.0.1
-	pings a fd77::2
-	pings b fd77::1
-	pings a 10.77.0.2 -s 1300
-	pings a fd77::2 -s 8000
-	pings b 10.77.0.1 -s 20000
-}
-
 kmod_case over4 120 "both families over IPv4"
 over4_body() {
 	pair 4
@@ -64,9 +53,18 @@ counters_body() {
 	on a ping -nq -c 10 -i 0.1 10.77.0.2 >/dev/null
 	[ $(($(packets 7) - before_in)) -ge 10 ] || fail "packets in"
 	[ $(($(packets 3) - before_out)) -ge 10 ] || fail "packets out"
-	on a wg show wg0 transfer | while read -r _ received sent; do
-		if [ "$received" -lt 1000 ] || [ "$sent" -lt 1000 ]; then
-			fail "transfer: $received $sent"
+	# A message has 32 bytes more than a packet, whose length is rounded up to a multiple of 16 before it leaves: 1028
+	# bytes of IP are 1072 to send, and 1060 when they came. Beside the echoes there may be a keepalive.
+	transfer() { on a wg show wg0 transfer | cut -f "$1"; }
+	received=$(transfer 2) sent=$(transfer 3)
+	before_in=$(packets 4) before_out=$(packets 1)
+	on a ping -nq -c 10 -i 0.1 -s 1000 10.77.0.2 >/dev/null
+	for pair in "$(($(transfer 3) - sent)) 10720 sent" "$(($(transfer 2) - received)) 10600 received" \
+		"$(($(packets 4) - before_in)) 10600 in" "$(($(packets 1) - before_out)) 10720 out"; do
+		# shellcheck disable=SC2086 # three words
+		set -- $pair
+		if [ "$1" -lt "$2" ] || [ "$1" -gt $(($2 + 64)) ]; then
+			fail "bytes $3: $1, expected $2"
 		fi
 	done
 }
@@ -77,7 +75,8 @@ no_peer_body() {
 	before=$(counter drop_no_peer)
 	out=$(on a ping -c 1 -t 2 10.77.0.99 2>&1)
 	has "$out" "unreachable"
-	[ "$(counter drop_no_peer)" -gt "$before" ] || fail "not counted"
+	has "$(on a ping -6 -c 1 -t 2 fd77::99 2>&1)" "nreachable"
+	[ "$(counter drop_no_peer)" -gt $((before + 1)) ] || fail "not counted"
 	key nobody
 	check on a wg set wg0 peer "$(pub nobody)" allowed-ips 10.77.0.50/32,fd77::50/128
 	before=$(counter drop_no_endpoint)
@@ -86,7 +85,7 @@ no_peer_body() {
 	[ "$(counter drop_no_endpoint)" -gt $((before + 1)) ] || fail "not counted"
 }
 
-kmod_case forwarded_errors 60 "a host behind the tunnel's end is told that a packet is too big or nobody's"
+kmod_case forwarded_errors 90 "a host behind the tunnel's end is told that a packet is too big or nobody's"
 forwarded_errors_body() {
 	pair 4
 	cable
@@ -103,6 +102,17 @@ forwarded_errors_body() {
 	has "$out" "frag needed"
 	out=$(on c ping -c 1 -t 3 10.77.0.99 2>&1)
 	has "$out" "Unreachable"
+	check on a ifconfig "$left" inet6 2001:db8:1::1/64 no_dad
+	check on c ifconfig "$right" inet6 2001:db8:1::2/64 no_dad
+	check on a sysctl net.inet6.ip6.forwarding=1
+	check on c route add -inet6 fd77::/64 2001:db8:1::1
+	check on b wg set wg0 peer "$(pub a)" allowed-ips 10.77.0.1/32,198.51.100.0/24,fd77::1/128,2001:db8:1::/64
+	check on b route add -inet6 2001:db8:1::/64 -interface wg0
+	pings c fd77::2
+	out=$(on c ping -6 -c 1 -t 3 -D -s 1450 fd77::2 2>&1)
+	has "$out" "too big"
+	out=$(on c ping -6 -c 1 -t 3 fd77::99 2>&1)
+	has "$out" "nreachable"
 }
 
 kmod_case crossed_next_hop 60 "an IPv4 route whose next hop is an IPv6 address of the tunnel"
@@ -139,21 +149,6 @@ stealing_body() {
 	pings a 10.77.0.2
 }
 
-kmod_case shared_key 60 "a peer with the interface's own key is not taken, and goes when the key comes"
-shared_key_body() {
-	load
-	check ifconfig wg0 create >/dev/null
-	key a
-	key b
-	check wg set wg0 private-key "$PWD/a.key"
-	wg set wg0 peer "$(pub a)" allowed-ips 10.9.0.0/24
-	is "$(wg show wg0 peers)" "" "a peer with our key"
-	check wg set wg0 peer "$(pub b)" allowed-ips 10.9.0.0/24
-	is "$(wg show wg0 peers)" "$(pub b)" "a peer with another key"
-	check wg set wg0 private-key "$PWD/b.key"
-	is "$(wg show wg0 peers)" "" "the peer whose key became ours"
-}
-
 kmod_case capture 60 "bpf(4) sees packets in both directions, with the family in front"
 capture_body() {
 	need tcpdump
@@ -166,6 +161,20 @@ capture_body() {
 	cat seen err
 	[ "$(grep -c 'echo request' seen)" -ge 2 ] || fail "no packets out"
 	[ "$(grep -c 'echo reply' seen)" -ge 1 ] || fail "no packets in"
+	on a tcpdump -ni wg0 -c 4 -y NULL icmp6 >seen 2>err &
+	sleep 2
+	on a ping -nq -c 3 -i 0.2 fd77::2 >/dev/null
+	wait $!
+	cat seen err
+	[ "$(grep -c 'IP6 fd77::1 > fd77::2: ICMP6, echo request' seen)" -ge 2 ] || fail "no IPv6 packets out"
+	[ "$(grep -c 'IP6 fd77::2 > fd77::1: ICMP6, echo reply' seen)" -ge 1 ] || fail "no IPv6 packets in"
+	# And nothing of the kind outside.
+	on a tcpdump -ni "$left" -c 6 >seen 2>err &
+	sleep 2
+	on a ping -nq -c 6 -i 0.2 10.77.0.2 >/dev/null
+	wait $!
+	has "$(cat seen)" "51820: UDP"
+	has_not "$(cat seen)" ICMP
 }
 
 kmod_case bpf_writes 60 "writes to bpf(4) of any length and family get an answer, and no panic"
@@ -196,16 +205,6 @@ forged_body() {
 	eventually 5 counted
 	is "$(on b wg show wg0 endpoints)" "$end" endpoint
 	pings a 10.77.0.2
-}
-
-kmod_case hostile_configuration 60 "configuration messages with every bit wrong in turn, and lies about sizes"
-hostile_configuration_body() {
-	need_probe
-	load
-	check ifconfig wg0 create >/dev/null
-	check probe configure wg0
-	check ifconfig wg0 destroy
-	unload
 }
 
 kmod_case multicast 60 "multicast and MLD on a tunnel do no harm"

@@ -3,11 +3,11 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use kpi::Result;
 use kpi::epoch::{EpochArc, net_epoch};
-use kpi::{Errno, Result};
 use kpi::{How, KVec, Sleepable};
 use nv::WriteError;
-use nv::wgconf::{GetInterface, GetPeer, GetWriter, get_size, get_write};
+use nv::wgconf::{GetInterface, GetPeer, GetWriter};
 use wg::wg_noise::Identity;
 
 use crate::peer::Peer;
@@ -87,25 +87,8 @@ impl<'c> View<'c> {
         })
     }
 
-    /// Length of the reply in bytes.
-    pub(crate) fn size(&self) -> Result<usize> {
-        get_size(&mut |w| self.emit(w)).map_err(write_errno)
-    }
-
-    /// Appends the reply, `size` bytes, to `to`, which has room for it.
-    pub(crate) fn write(&self, to: &mut KVec<u8>, size: usize) -> Result<()> {
-        let mut sink = nv::FnSink(|bytes: &[u8]| {
-            // Room was made for it: growing would leave an unwiped copy of the keys behind.
-            if to.capacity() - to.len() < bytes.len() {
-                return Err(WriteError::NoSpace);
-            }
-            to.try_extend_from_slice(bytes, How::NoWait)
-                .map_err(|_| WriteError::NoSpace)
-        });
-        get_write(&mut sink, size, &mut |w| self.emit(w)).map_err(write_errno)
-    }
-
-    fn emit(&self, w: &mut GetWriter<'_, '_>) -> Result<(), WriteError> {
+    /// Writes the reply. The same each time.
+    pub(crate) fn emit(&self, w: &mut GetWriter<'_, '_>) -> Result<(), WriteError> {
         let identity = self.identity.as_deref();
         w.interface(&GetInterface {
             listen_port: self.config.listen_port,
@@ -143,8 +126,4 @@ impl<'c> View<'c> {
         }
         Ok(())
     }
-}
-
-fn write_errno(error: WriteError) -> Errno {
-    Errno::check(error.errno()).err().unwrap_or(Errno::EINVAL)
 }

@@ -14,7 +14,7 @@ use kpi::mbuf::Mbuf;
 use kpi::queue::BoundedQueue;
 use kpi::random;
 use kpi::time::{realtime, uptime_ns};
-use kpi::{AllocError, How, KBox, KVec};
+use kpi::{AllocError, How, KBox, KVec, Sleepable};
 use kpi::{Errno, Result};
 use wg::messages::{CookieReply, INITIATION_LEN, Initiation, Message, Response};
 use wg::ratelimit::RateLimiter;
@@ -26,12 +26,10 @@ use crate::peer::{Endpoint, Peer};
 use crate::rng::KernelRng;
 use crate::session::Session;
 use crate::softc::Softc;
-use crate::stats::Reason;
+use crate::stats::{Reason, count};
 
-/// Handshake messages that wait. More are dropped.
-const QUEUE_LEN: usize = 4096;
-/// Messages in the queue from which the interface is under load.
-const LOADED: usize = QUEUE_LEN / 8;
+/// The part of the queue of messages, one in so many, from which the interface is under load.
+const LOADED_PART: usize = 8;
 /// How long the interface counts as under load after it last was, in nanoseconds.
 const LOAD_LINGERS: u64 = 1_000_000_000;
 /// Peers with events that wait.
@@ -58,12 +56,16 @@ pub(crate) struct Control {
 
 impl Control {
     #[inline(never)] // Its queues are large on their way to their places.
-    pub(crate) fn new(ncpus: usize, how: How<'_>) -> Result<KBox<Self>, AllocError> {
+    pub(crate) fn new(
+        ncpus: usize,
+        messages: usize,
+        how: How<'_>,
+    ) -> Result<KBox<Self>, AllocError> {
         let mut scheduled = KVec::with_capacity(ncpus, how)?;
         for _ in 0..ncpus {
             scheduled.try_push(AtomicBool::new(false), how)?;
         }
-        let messages = BoundedQueue::with_capacity(QUEUE_LEN, how)?;
+        let messages = BoundedQueue::with_capacity(messages, how)?;
         let events = BoundedQueue::with_capacity(EVENT_QUEUE_LEN, how)?;
         KBox::new_with(how, || Self {
             messages,
@@ -75,7 +77,7 @@ impl Control {
     }
 
     fn under_load(&self, now: u64) -> bool {
-        if self.messages.len_hint() >= LOADED {
+        if self.messages.len_hint() >= self.messages.capacity() / LOADED_PART {
             self.loaded_until
                 .store(now.saturating_add(LOAD_LINGERS), Ordering::Relaxed);
             return true;
@@ -120,7 +122,7 @@ impl Softc {
     }
 
     /// The body of the control task of CPU `at`.
-    pub(crate) fn run_control(&self, at: usize) {
+    pub(crate) fn run_control(&self, at: usize, cx: &Sleepable) {
         let Some(scheduled) = self.control.scheduled.get(at) else {
             return;
         };
@@ -133,7 +135,7 @@ impl Softc {
             let message = self.control.messages.pop();
             let idle = peer.is_none() && message.is_none();
             if let Some(message) = message {
-                self.handshake(message);
+                self.handshake(message, cx);
             }
             if idle {
                 return;
@@ -148,7 +150,7 @@ impl Softc {
         while self.control.events.pop().is_some() {}
     }
 
-    fn handshake(&self, message: HandshakeMessage) {
+    fn handshake(&self, message: HandshakeMessage, cx: &Sleepable) {
         let HandshakeMessage { packet, from } = message;
         let mut buf = [0u8; INITIATION_LEN];
         let parsed = buf
@@ -157,8 +159,8 @@ impl Softc {
             .map(Message::parse);
         drop(packet);
         let done = match parsed {
-            Some(Ok(Message::Initiation(m))) => self.respond(&m, from),
-            Some(Ok(Message::Response(m))) => self.complete(&m, from),
+            Some(Ok(Message::Initiation(m))) => self.respond(&m, from, cx),
+            Some(Ok(Message::Response(m))) => self.complete(&m, from, cx),
             Some(Ok(Message::CookieReply(m))) => self.take_cookie(&m),
             _ => Err(Reason::Malformed),
         };
@@ -201,6 +203,7 @@ impl Softc {
                     None => None,
                 };
                 if let Some(reply) = reply {
+                    count(&self.module.stats.handshakes.cookies_sent);
                     let _ = net_epoch(|ep| self.send_message(&reply, from, ep));
                 }
                 Err(Reason::CookieDemanded)
@@ -214,13 +217,15 @@ impl Softc {
 
     /// Answers an initiation.
     #[inline(never)] // The three kinds of message need their stack one at a time.
-    fn respond(&self, m: &Initiation<'_>, from: Endpoint) -> Result<(), Reason> {
+    fn respond(&self, m: &Initiation<'_>, from: Endpoint, cx: &Sleepable) -> Result<(), Reason> {
         let now = uptime_ns();
         self.screen((*m).into(), &from, now)?;
         let identity = self.current_identity().ok_or(Reason::BadHandshake)?;
         let incoming = read_initiation(&identity, m).map_err(|_| Reason::BadHandshake)?;
         let peer = self.peers.read().lookup(incoming.static_public()).cloned();
         let peer = peer.ok_or(Reason::BadHandshake)?;
+        // Before the lock, as it may sleep.
+        let mut cipher = self.module.cipher_of_session(cx)?;
         let reply = {
             let mut handshake = peer.handshake.lock();
             if !peer.may_have_session() {
@@ -240,7 +245,7 @@ impl Softc {
                 .create_response(index, &mut KernelRng)
                 .map_err(|_| Reason::BadHandshake)
                 .and_then(|(reply, keys)| {
-                    let session = Session::new(keys, &peer, now)?;
+                    let session = Session::new(keys, &mut cipher, &peer, now)?;
                     self.index
                         .replace(index, Target::Session(session.clone()))?;
                     Ok((reply, session))
@@ -256,6 +261,7 @@ impl Softc {
             peer.install_responder(session);
             reply
         };
+        count(&self.module.stats.handshakes.initiations_answered);
         self.ifp.debug(format_args!(
             "peer {}: initiation received, answering",
             peer.id
@@ -268,11 +274,12 @@ impl Softc {
 
     /// Completes a handshake that we opened.
     #[inline(never)]
-    fn complete(&self, m: &Response<'_>, from: Endpoint) -> Result<(), Reason> {
+    fn complete(&self, m: &Response<'_>, from: Endpoint, cx: &Sleepable) -> Result<(), Reason> {
         let now = uptime_ns();
         self.screen((*m).into(), &from, now)?;
         let identity = self.current_identity().ok_or(Reason::BadHandshake)?;
         let peer = self.pending(m.receiver()).ok_or(Reason::UnknownIndex)?;
+        let mut cipher = self.module.cipher_of_session(cx)?;
         {
             let mut handshake = peer.handshake.lock();
             if !peer.may_have_session() {
@@ -286,7 +293,7 @@ impl Softc {
                     return Err(Reason::BadHandshake);
                 }
             };
-            let session = Session::new(keys, &peer, now).and_then(|session| {
+            let session = Session::new(keys, &mut cipher, &peer, now).and_then(|session| {
                 self.index
                     .replace(m.receiver(), Target::Session(session.clone()))?;
                 Ok(session)
@@ -325,6 +332,7 @@ impl Softc {
             peer.id
         ));
         if taken {
+            count(&self.module.stats.handshakes.cookies_received);
             Ok(())
         } else {
             Err(Reason::BadHandshake)
@@ -416,6 +424,7 @@ impl Peer {
             message
         };
         this.note(this.timers.handshake_initiated(now, random::u32()));
+        count(&sc.module.stats.handshakes.initiations_sent);
         sc.ifp
             .debug(format_args!("peer {}: sending initiation", this.id));
         net_epoch(|ep| this.send_handshake(&message, ep));

@@ -6,9 +6,9 @@ use kpi::ioctl::{self, IfReqFib, IfReqMtu, Ioctl, WgDataIo};
 use kpi::user;
 use kpi::{Errno, Result};
 use kpi::{How, KArc, KVec, Sleepable};
-use nv::wgconf::SetRequest;
 use zeroize::Zeroize;
 
+use crate::codec::{Reply, with_request};
 use crate::softc::{MAX_MTU, Softc};
 
 /// Greatest configuration that is taken in one call, in bytes. A peer with two allowed IPs takes
@@ -23,7 +23,11 @@ pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -
         ioctl::SIOCSIFADDR | ioctl::SIOCADDMULTI | ioctl::SIOCDELMULTI => Ok(()),
         ioctl::SIOCSIFFLAGS => {
             if this.ifp.is_up() {
-                Softc::up(this, cx)
+                // The kernel does not tell ifconfig(8) of this error, so it has to be told here.
+                Softc::up(this, cx).inspect_err(|errno| {
+                    let errno = errno.to_raw();
+                    this.ifp.log(format_args!("cannot come up, errno {errno}"));
+                })
             } else {
                 this.down(cx);
                 Ok(())
@@ -62,8 +66,8 @@ fn set(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
         return Err(Errno::EFAULT);
     }
     let mut message = user::copy_in(arg.data, arg.size, MAX_SET, cx)?;
-    let done = match SetRequest::parse(&message) {
-        Ok(request) => crate::set::apply(this, &request, cx),
+    let done = match with_request(&message, |request| crate::set::apply(this, request, cx)) {
+        Ok(done) => done,
         Err(error) => {
             this.ifp
                 .debug(format_args!("configuration refused: {error}"));
@@ -77,24 +81,25 @@ fn set(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
 /// SIOCGWG. With size 0 the caller asks how much room the answer needs.
 fn get(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     let privileged = priv_check(Priv::NetWg).is_ok();
-    let config = this.config.read(cx);
-    let view = crate::get::View::of(this, &config, privileged, cx)?;
-    let size = view.size()?;
     let arg = io.arg::<WgDataIo>()?;
-    if arg.size == 0 {
-        arg.size = size;
-        return Ok(());
-    }
-    if arg.size < size {
-        return Err(Errno::ENOSPC);
-    }
-    let mut message = KVec::with_capacity(size, How::Wait(cx))?;
-    let written = view.write(&mut message, size);
-    drop(view);
-    drop(config);
+    let mut message = KVec::new();
+    let written = {
+        let config = this.config.read(cx);
+        let view = crate::get::View::of(this, &config, privileged, cx)?;
+        let reply = Reply::new(|w| view.emit(w))?;
+        let size = reply.size()?;
+        if arg.size == 0 {
+            arg.size = size;
+            return Ok(());
+        }
+        if arg.size < size {
+            return Err(Errno::ENOSPC);
+        }
+        message.try_reserve(size, How::Wait(cx))?;
+        reply.write(&mut message, size)
+    };
     let done = written.and_then(|()| user::copy_out(&message, arg.data, cx));
+    arg.size = message.len();
     message.zeroize();
-    done?;
-    arg.size = size;
-    Ok(())
+    done
 }

@@ -10,11 +10,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod codec;
 mod get;
 mod handshake;
 mod index;
 mod ioctl;
+mod limits;
 mod module;
+mod ocf;
 mod peer;
 mod peers;
 mod receive;
@@ -25,7 +28,6 @@ mod set;
 mod sockets;
 mod softc;
 mod stats;
-mod text;
 mod vector;
 mod worker;
 

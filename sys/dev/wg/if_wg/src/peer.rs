@@ -27,6 +27,7 @@ use crate::receive::OpenJob;
 use crate::send::SealJob;
 use crate::session::Session;
 use crate::softc::Softc;
+use crate::stats::count;
 
 /// How long a callout waits when the queue of events was full, in nanoseconds.
 const EVENT_RETRY: u64 = 10_000_000;
@@ -256,11 +257,7 @@ impl Peer {
 
     pub(crate) fn handshake_complete(&self) {
         self.timers.handshake_complete(realtime());
-        self.sc
-            .module
-            .stats
-            .handshakes
-            .fetch_add(1, Ordering::Relaxed);
+        count(&self.sc.module.stats.handshakes.completed);
         self.sc
             .ifp
             .debug(format_args!("peer {}: handshake complete", self.id));
@@ -374,6 +371,7 @@ impl Peer {
                 .ifp
                 .debug(format_args!("peer {}: no answer, giving up", this.id));
             this.purge_staged();
+            count(&this.sc.module.stats.handshakes.abandoned);
         }
         if actions.clear_source() {
             this.forget_source();

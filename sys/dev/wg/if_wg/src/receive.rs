@@ -11,9 +11,9 @@ use core::sync::atomic::Ordering;
 use kpi::epoch::{Epoch, EpochArc};
 use kpi::ifnet::Counter;
 use kpi::mbuf::{Mbuf, MbufList};
-use kpi::net::{Family, TunnelSink};
+use kpi::net::{Family, ShowIp, TunnelSink};
 use kpi::serial::Deliver;
-use kpi::time::uptime_ns;
+use kpi::time::uptime_coarse_ns;
 use wg::ip;
 use wg::messages::{
     COOKIE_REPLY_LEN, DATA_HEADER_LEN, DATA_MIN_LEN, DATA_OVERHEAD, DataHeader, INITIATION_LEN,
@@ -27,11 +27,7 @@ use crate::peer::{Endpoint, Event, Peer};
 use crate::session::Session;
 use crate::softc::Softc;
 use crate::stats::Reason;
-use crate::text::Address;
 use crate::worker::Job;
-
-/// Packets whose tickets are not drained yet, for one peer.
-const MAX_IN_FLIGHT: usize = 1024;
 
 /// A packet that one CPU opens.
 pub(crate) struct OpenJob {
@@ -61,6 +57,7 @@ impl OpenJob {
 
     /// Opens the packet in place. Neither allocates nor frees nor sleeps.
     pub(crate) fn open(&mut self, aead: &dyn Aead) {
+        let aead = self.session.aead(aead);
         self.opened = self
             .packet
             .as_mut()
@@ -106,11 +103,11 @@ impl Softc {
         let Some(Target::Session(session)) = self.index.lookup(header.receiver, ep) else {
             return self.drop_input(Reason::UnknownIndex, 1);
         };
-        if !session.keypair.may_receive(uptime_ns()) {
+        if !session.keypair.may_receive(uptime_coarse_ns()) {
             return self.drop_input(Reason::ExpiredSession, 1);
         }
         let peer = &session.peer;
-        if peer.opened.len() >= MAX_IN_FLIGHT || !self.workers.has_room() {
+        if peer.opened.len() >= self.module.limits.in_flight() || !self.workers.has_room() {
             return self.drop_input(Reason::QueueFull, 1);
         }
         let job = OpenJob {
@@ -165,7 +162,7 @@ impl<'p> Delivery<'p> {
         Self {
             peer,
             ep,
-            now: uptime_ns(),
+            now: uptime_coarse_ns(),
             packets: MbufList::new(),
             authenticated: 0,
             bytes: 0,
@@ -276,7 +273,7 @@ impl Softc {
             self.ifp.debug(format_args!(
                 "peer {}: dropped a packet from {}, not among its allowed IPs",
                 peer.id,
-                Address(info.src)
+                ShowIp(info.src)
             ));
             return Err(Reason::SourceNotAllowed);
         }

@@ -13,7 +13,7 @@ use kpi::ifnet::{Counter, IcmpReason};
 use kpi::mbuf::{Mbuf, MbufList};
 use kpi::net::Family;
 use kpi::random;
-use kpi::time::uptime_ns;
+use kpi::time::uptime_coarse_ns;
 use kpi::{Errno, Result};
 use wg::ip::{self, IpInfo};
 use wg::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, TAG_LEN, padded_len};
@@ -25,10 +25,6 @@ use crate::softc::Softc;
 use crate::stats::Reason;
 use crate::worker::Job;
 
-/// Packets that wait for a peer's handshake. The oldest gives way to the newest.
-const MAX_STAGED: usize = 128;
-/// Packets whose tickets are not drained yet, for one peer.
-const MAX_IN_FLIGHT: usize = 1024;
 /// Packets of one job. The set of failed ones is a word.
 const JOB_PACKETS: usize = 64;
 
@@ -74,6 +70,7 @@ impl SealJob {
     /// Seals every packet in place. Neither allocates nor frees nor sleeps.
     pub(crate) fn seal(&mut self, aead: &dyn Aead) {
         let keypair = &self.session.keypair;
+        let aead = self.session.aead(aead);
         self.packets.for_each_mut(|m| {
             let Some(buf) = m.contiguous_mut() else {
                 return;
@@ -261,7 +258,7 @@ impl Peer {
 
     fn stage(&self, m: Mbuf) {
         let mut staged = self.staged.lock();
-        if staged.len() >= MAX_STAGED {
+        while staged.len() >= self.sc.module.limits.staged() {
             // The oldest is the one whose sender has most likely given up on it.
             drop(staged.pop());
             self.sc.drop_output(Reason::NoSession, 1);
@@ -315,13 +312,16 @@ impl Peer {
     /// The session to send on, if there is one that may still be used.
     fn sending_session(&self, ep: &Epoch) -> Option<EpochArc<Session>> {
         let session = self.current.load_arc(ep)?;
-        session.keypair.may_send(uptime_ns()).then_some(session)
+        session
+            .keypair
+            .may_send(uptime_coarse_ns())
+            .then_some(session)
     }
 
     /// Gives packets, whose counters begin at `first`, to a CPU.
     fn dispatch(this: &EpochArc<Self>, session: EpochArc<Session>, first: u64, packets: MbufList) {
         let n = packets.len() as u64;
-        if this.sealed.len() >= MAX_IN_FLIGHT || !this.sc.workers.has_room() {
+        if this.sealed.len() >= this.sc.module.limits.in_flight() || !this.sc.workers.has_room() {
             return this.sc.drop_output(Reason::QueueFull, n);
         }
         let job = SealJob {
@@ -345,7 +345,7 @@ impl Peer {
     /// Sends the packets of a finished job. Called in order, by one task at a time.
     pub(crate) fn transmit(&self, mut job: SealJob, ep: &Epoch) {
         let sc = &self.sc;
-        let now = uptime_ns();
+        let now = uptime_coarse_ns();
         let endpoint = self.endpoint().filter(|_| !self.is_dead());
         let sockets = sc.sockets.load(ep);
         let (Some(endpoint), Some(sockets)) = (endpoint, sockets) else {

@@ -9,11 +9,11 @@
 use kpi::epoch::{EpochArc, net_epoch};
 use kpi::{AllocError, How, KArc, KVec, Sleepable};
 use kpi::{Errno, Result};
-use nv::wgconf::{PeerEntry, SetRequest};
 use wg::allowedips::Prefix;
 use wg::wg_cookie::Checker;
 use wg::wg_noise::Identity;
 
+use crate::codec::{Entry, Request};
 use crate::peer::{Event, Owner, Peer};
 use crate::peers::{MAX_PEERS, PeerTable};
 use crate::sockets::Sockets;
@@ -51,7 +51,7 @@ struct Plan {
 /// # Errors
 /// ENOMEM, ENOSPC for more peers or allowed IPs than an interface may have, and what opening
 /// sockets on a new port says. The interface is then as it was.
-pub(crate) fn apply(this: &KArc<Softc>, request: &SetRequest<'_>, cx: &Sleepable) -> Result<()> {
+pub(crate) fn apply(this: &KArc<Softc>, request: &Request<'_>, cx: &Sleepable) -> Result<()> {
     let mut config = this.config.write(cx);
     if this.dying.load(core::sync::atomic::Ordering::SeqCst) {
         return Err(Errno::ENXIO);
@@ -100,7 +100,7 @@ impl Plan {
     fn prepare(
         this: &KArc<Softc>,
         config: &Config,
-        request: &SetRequest<'_>,
+        request: &Request<'_>,
         cx: &Sleepable,
     ) -> Result<Self> {
         let how = How::Wait(cx);
@@ -204,7 +204,7 @@ impl Plan {
         mut self,
         this: &KArc<Softc>,
         config: &mut Config,
-        request: &SetRequest<'_>,
+        request: &Request<'_>,
         cx: &Sleepable,
     ) {
         let running = this.ifp.running();
@@ -274,7 +274,7 @@ impl Plan {
 
 /// The identity that the request asks for, if it is another one than the present.
 fn new_identity(
-    request: &SetRequest<'_>,
+    request: &Request<'_>,
     current: Option<&Identity>,
     cx: &Sleepable,
 ) -> Result<Option<Option<EpochArc<Identity>>>> {
@@ -296,7 +296,7 @@ fn new_identity(
 }
 
 /// Applies the values of an entry to its peer.
-fn configure(peer: &EpochArc<Peer>, entry: &PeerEntry<'_>, running: bool) {
+fn configure(peer: &EpochArc<Peer>, entry: &Entry<'_>, running: bool) {
     if let Some(psk) = entry.preshared_key {
         peer.handshake.lock().noise.set_psk(psk);
     }
@@ -329,7 +329,7 @@ impl RoutePlan {
     /// take time in proportion to peers times prefixes.
     fn begin(
         sc: &Softc,
-        request: &SetRequest<'_>,
+        request: &Request<'_>,
         own: Option<&EpochArc<Peer>>,
         cx: &Sleepable,
     ) -> Result<Self> {
@@ -401,7 +401,7 @@ impl RoutePlan {
         Ok(false)
     }
 
-    fn entry(&mut self, entry: &PeerEntry<'_>, peer: &EpochArc<Peer>, how: How<'_>) -> Result<()> {
+    fn entry(&mut self, entry: &Entry<'_>, peer: &EpochArc<Peer>, how: How<'_>) -> Result<()> {
         if entry.replace_allowed_ips {
             self.clear(peer, how)?;
         } else {

@@ -113,7 +113,7 @@ impl Tasks {
 struct PacketWork(KArc<Softc>);
 
 impl CpuWork for PacketWork {
-    fn run(&self, cpu: usize) {
+    fn run(&self, cpu: usize, _cx: &Sleepable) {
         self.0.run_packets(cpu);
     }
 }
@@ -122,8 +122,8 @@ impl CpuWork for PacketWork {
 struct ControlWork(KArc<Softc>);
 
 impl CpuWork for ControlWork {
-    fn run(&self, cpu: usize) {
-        self.0.run_control(cpu);
+    fn run(&self, cpu: usize, cx: &Sleepable) {
+        self.0.run_control(cpu, cx);
     }
 }
 
@@ -269,8 +269,8 @@ impl IfDriver for Softc {
         };
         let (index, workers, control) = (
             IndexTable::new()?,
-            Workers::new(ncpus(), how)?,
-            Control::new(ncpus(), how)?,
+            Workers::new(ncpus(), module.limits.packets(), how)?,
+            Control::new(ncpus(), module.limits.handshakes(), how)?,
         );
         let this = KArc::new_with(how, || Self {
             ifp,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Why packets were dropped, told apart.
+//! Why packets were dropped, told apart, and what became of handshakes.
 //!
 //! The interface's error counters say that packets were lost; these say where to look. They are
 //! plain atomics: a drop is rare, or it is a flood, and then a shared cache line is the least of
@@ -24,7 +24,7 @@ macro_rules! reasons {
         /// Number of reasons.
         const REASONS: usize = [$(Reason::$name,)+].len();
 
-        /// Offers every counter of drops to sysctl(8).
+        /// Offers every counter to sysctl(8).
         pub(crate) fn register(registrar: &mut Registrar<'_, Module>) -> Result {
             $(
                 registrar.read_only(
@@ -33,7 +33,7 @@ macro_rules! reasons {
                     |module| module.stats.counter(Reason::$name),
                 )?;
             )+
-            Ok(())
+            Handshakes::register(registrar)
         }
     };
 }
@@ -97,13 +97,58 @@ impl From<AllocError> for Reason {
     }
 }
 
+macro_rules! handshakes {
+    ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)+) => {
+        /// What became of handshakes.
+        pub(crate) struct Handshakes {
+            $($(#[doc = $doc])+ pub(crate) $name: AtomicU64,)+
+        }
+
+        impl Handshakes {
+            const fn new() -> Self {
+                Self { $($name: AtomicU64::new(0),)+ }
+            }
+
+            fn register(registrar: &mut Registrar<'_, Module>) -> Result {
+                $(
+                    registrar.read_only(
+                        $label,
+                        const { text(concat!("Handshakes:", $($doc,)+ "\0")) },
+                        |module| &module.stats.handshakes.$name,
+                    )?;
+                )+
+                Ok(())
+            }
+        }
+    };
+}
+
+handshakes! {
+    /// Those that completed, in either role.
+    completed => c"handshakes",
+    /// Initiations that were sent, the repeated ones too.
+    initiations_sent => c"handshake_initiations_sent",
+    /// Initiations that were authentic, and answered.
+    initiations_answered => c"handshake_initiations_answered",
+    /// Those that were given up after no answer had come for long.
+    abandoned => c"handshake_abandoned",
+    /// Cookies that were demanded of a source, because we were under load.
+    cookies_sent => c"handshake_cookies_sent",
+    /// Cookies that a peer under load has demanded of us.
+    cookies_received => c"handshake_cookies_received",
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 /// The counters of all interfaces together.
 pub(crate) struct Stats {
     drops: [AtomicU64; REASONS],
     /// Drops of no known reason: always 0.
     other: AtomicU64,
-    /// Handshakes that completed, in either role.
-    pub(crate) handshakes: AtomicU64,
+    pub(crate) handshakes: Handshakes,
 }
 
 impl Stats {
@@ -111,7 +156,7 @@ impl Stats {
         Self {
             drops: [const { AtomicU64::new(0) }; REASONS],
             other: AtomicU64::new(0),
-            handshakes: AtomicU64::new(0),
+            handshakes: Handshakes::new(),
         }
     }
 

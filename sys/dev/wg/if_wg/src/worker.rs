@@ -22,8 +22,6 @@ use crate::receive::{Delivery, OpenJob};
 use crate::send::SealJob;
 use crate::softc::Softc;
 
-/// Packets that wait for one CPU. More are dropped: a longer queue only adds delay.
-const QUEUE_LEN: usize = 1024;
 /// Packets that a task takes at once. Bounds the time with the vector unit held.
 const BATCH_PACKETS: usize = 32;
 /// Bytes after which a batch is not filled further, for the same reason.
@@ -61,10 +59,10 @@ pub(crate) struct Workers {
 
 impl Workers {
     #[inline(never)] // Its queues are large on their way to their places.
-    pub(crate) fn new(ncpus: usize, how: How<'_>) -> Result<Self, AllocError> {
+    pub(crate) fn new(ncpus: usize, packets: usize, how: How<'_>) -> Result<Self, AllocError> {
         let mut cpus = KVec::with_capacity(ncpus, how)?;
         for _ in 0..ncpus {
-            let jobs = BoundedQueue::with_capacity(QUEUE_LEN, how)?;
+            let jobs = BoundedQueue::with_capacity(packets, how)?;
             cpus.try_push(
                 Cpu {
                     jobs,
@@ -84,7 +82,7 @@ impl Workers {
     pub(crate) fn has_room(&self) -> bool {
         let turn = self.next.load(Ordering::Relaxed);
         self.cpu(turn)
-            .is_some_and(|(_, cpu)| cpu.jobs.len_hint() < QUEUE_LEN)
+            .is_some_and(|(_, cpu)| cpu.jobs.len_hint() < cpu.jobs.capacity())
     }
 
     fn cpu(&self, turn: usize) -> Option<(usize, &Cpu)> {
@@ -257,7 +255,7 @@ impl Batch {
     }
 
     fn run(&mut self, sc: &Softc) {
-        let aead = sc.module.aead;
+        let aead = sc.module.aead();
         aead.batch(&mut || {
             for job in self.jobs.iter_mut().flatten() {
                 match job {

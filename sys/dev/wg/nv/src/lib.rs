@@ -10,7 +10,8 @@
 //! - [`Writer`] streams a message into a [`Sink`]. Packed headers hold the number of bytes that
 //!   still follow in the *whole* message, so the length must be known first: [`pack`] runs the
 //!   same closure twice, once to measure and once to write.
-//! - [`wgconf`] is what the messages mean: a validated `SET`, a streamed `GET`.
+//! - [`wgconf`] is what the messages mean: a validated `SET`, a streamed `GET`. It reads and writes
+//!   through [`ReadList`] and [`WriteList`], so that libnv may take the place of this codec.
 //!
 //! The reader accepts what the kernel's `nvlist_unpack(buf, size, 0)` accepts, with these
 //! differences, all towards refusing more: descriptor types (6, 12), on which the kernel's own
@@ -26,10 +27,12 @@
 )]
 
 mod cursor;
+mod facade;
 mod read;
 pub mod wgconf;
 mod write;
 
+pub use facade::{Item, ReadArray, ReadList, WriteList};
 pub use read::{Array, Elements, Error, List, Numbers, Pair, Pairs, Value};
 pub use write::{FnSink, Sink, SliceSink, WriteError, Writer, measure, pack, write};
 

@@ -46,6 +46,8 @@ pub enum Error {
     TooDeep,
     /// An end record without the list or array that it would end.
     Unbalanced,
+    /// libnv, in the place of this codec, has refused what this one accepts, as it does without memory.
+    Foreign,
 }
 
 impl Error {
@@ -74,6 +76,7 @@ impl fmt::Display for Error {
             Error::TooManyNames => "too many names in a list",
             Error::TooDeep => "lists nested too deeply",
             Error::Unbalanced => "unexpected end of list",
+            Error::Foreign => "refused by libnv",
         })
     }
 }

@@ -7,7 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 use super::{
     AllowedIps, ConfError, Field, KEY_LEN, allowed_ip, endpoint_bytes, endpoint_from_bytes, key,
 };
-use crate::{Array, Elements, List, Sink, Value, WriteError, Writer};
+use crate::{Item, List, ReadArray, ReadList, Sink, WriteError, WriteList};
 
 const EBADMSG: i32 = 89;
 
@@ -69,14 +69,19 @@ pub fn get_write(
 /// Streams a reply: [`interface`](Self::interface), then [`peers`](Self::peers), then each peer
 /// from [`begin_peer`](Self::begin_peer) to [`end_peer`](Self::end_peer).
 pub struct GetWriter<'w, 's> {
-    w: &'w mut Writer<'s>,
+    w: &'w mut (dyn WriteList + 's),
 }
 
-impl GetWriter<'_, '_> {
+impl<'w, 's> GetWriter<'w, 's> {
+    /// Writes by a codec that is at the beginning of a message.
+    pub fn over(w: &'w mut (dyn WriteList + 's)) -> GetWriter<'w, 's> {
+        GetWriter { w }
+    }
+
     /// Writes the interface's keys.
     ///
     /// # Errors
-    /// This and the other functions: as [`Writer`].
+    /// This and the other functions: as [`WriteList`].
     pub fn interface(&mut self, i: &GetInterface<'_>) -> Result<(), WriteError> {
         if i.listen_port != 0 {
             self.w.number(key::LISTEN_PORT, i.listen_port.into())?;
@@ -147,7 +152,7 @@ impl GetWriter<'_, '_> {
 }
 
 /// Writes the address of an allowed IP.
-pub(super) fn address(w: &mut Writer<'_>, addr: IpAddr) -> Result<(), WriteError> {
+pub(super) fn address(w: &mut dyn WriteList, addr: IpAddr) -> Result<(), WriteError> {
     match addr {
         IpAddr::V4(a) => w.binary(key::IPV4, &a.octets()),
         IpAddr::V6(a) => w.binary(key::IPV6, &a.octets()),
@@ -156,7 +161,7 @@ pub(super) fn address(w: &mut Writer<'_>, addr: IpAddr) -> Result<(), WriteError
 
 /// A reply that was validated whole.
 #[derive(Clone, Copy)]
-pub struct GetReply<'a> {
+pub struct GetReply<'a, L: ReadList<'a> = List<'a>> {
     /// Bound port; 0 when absent.
     pub listen_port: u16,
     /// Value of `SO_USER_COOKIE`; 0 when absent.
@@ -165,7 +170,7 @@ pub struct GetReply<'a> {
     pub public_key: Option<&'a [u8; KEY_LEN]>,
     /// Present when there is an identity and the caller may see it.
     pub private_key: Option<&'a [u8; KEY_LEN]>,
-    peers: Option<Array<'a>>,
+    peers: Option<L::Array>,
 }
 
 impl<'a> GetReply<'a> {
@@ -176,31 +181,40 @@ impl<'a> GetReply<'a> {
     /// type counts as absent. An endpoint that is not one is left out, as 14.2's driver can hold
     /// such.
     pub fn parse(message: &'a [u8]) -> Result<GetReply<'a>, ConfError> {
-        let list = List::parse(message)?;
+        GetReply::read(List::parse(message)?)
+    }
+}
+
+impl<'a, L: ReadList<'a>> GetReply<'a, L> {
+    /// The same of a message that another codec has unpacked.
+    ///
+    /// # Errors
+    /// As [`parse`](GetReply::parse), but for the encoding.
+    pub fn read(list: L) -> Result<GetReply<'a, L>, ConfError> {
         let bad = |key| ConfError::new(EBADMSG, Field::interface(key));
-        let mut reply = GetReply {
+        let mut reply = GetReply::<L> {
             listen_port: 0,
             user_cookie: 0,
             public_key: None,
             private_key: None,
             peers: None,
         };
-        for pair in list.pairs() {
-            let is = |key| list.names(pair.name, key);
-            match pair.value {
-                Value::Number(n) if is(key::LISTEN_PORT) => {
+        for (name, item) in list.items() {
+            let is = |key| list.names(name, key);
+            match item {
+                Item::Number(n) if is(key::LISTEN_PORT) => {
                     reply.listen_port = u16::try_from(n).map_err(|_| bad(key::LISTEN_PORT))?;
                 }
-                Value::Number(n) if is(key::USER_COOKIE) => {
+                Item::Number(n) if is(key::USER_COOKIE) => {
                     reply.user_cookie = u32::try_from(n).map_err(|_| bad(key::USER_COOKIE))?;
                 }
-                Value::Binary(b) if is(key::PUBLIC_KEY) => {
+                Item::Binary(b) if is(key::PUBLIC_KEY) => {
                     reply.public_key = Some(b.try_into().map_err(|_| bad(key::PUBLIC_KEY))?);
                 }
-                Value::Binary(b) if is(key::PRIVATE_KEY) => {
+                Item::Binary(b) if is(key::PRIVATE_KEY) => {
                     reply.private_key = Some(b.try_into().map_err(|_| bad(key::PRIVATE_KEY))?);
                 }
-                Value::ListArray(a) if is(key::PEERS) => reply.peers = Some(a),
+                Item::Lists(a) if is(key::PEERS) => reply.peers = Some(a),
                 _ => {}
             }
         }
@@ -227,7 +241,7 @@ impl<'a> GetReply<'a> {
     }
 
     /// The peers in their order.
-    pub fn peers(&self) -> GetPeers<'a> {
+    pub fn peers(&self) -> GetPeers<'a, L> {
         GetPeers {
             elements: self.peers.map(|p| p.elements()),
         }
@@ -241,14 +255,14 @@ impl<'a> GetReply<'a> {
 
 /// Iterator over the peers of a reply.
 #[derive(Clone)]
-pub struct GetPeers<'a> {
-    elements: Option<Elements<'a>>,
+pub struct GetPeers<'a, L: ReadList<'a> = List<'a>> {
+    elements: Option<<L::Array as ReadArray<'a>>::Elements>,
 }
 
-impl<'a> Iterator for GetPeers<'a> {
-    type Item = GetPeerEntry<'a>;
+impl<'a, L: ReadList<'a>> Iterator for GetPeers<'a, L> {
+    type Item = GetPeerEntry<'a, L>;
 
-    fn next(&mut self) -> Option<GetPeerEntry<'a>> {
+    fn next(&mut self) -> Option<GetPeerEntry<'a, L>> {
         // Validated: no entry fails.
         self.elements
             .as_mut()?
@@ -256,41 +270,42 @@ impl<'a> Iterator for GetPeers<'a> {
     }
 }
 
-impl FusedIterator for GetPeers<'_> {}
+impl<'a, L: ReadList<'a>> FusedIterator for GetPeers<'a, L> where
+    <L::Array as ReadArray<'a>>::Elements: FusedIterator
+{
+}
 
 /// A peer in a reply.
 #[derive(Clone, Copy)]
-pub struct GetPeerEntry<'a> {
+pub struct GetPeerEntry<'a, L: ReadList<'a> = List<'a>> {
     /// The peer's state.
     pub peer: GetPeer<'a>,
-    allowed_ips: Option<Array<'a>>,
+    allowed_ips: Option<L::Array>,
 }
 
-impl<'a> GetPeerEntry<'a> {
+impl<'a, L: ReadList<'a>> GetPeerEntry<'a, L> {
     /// The peer's allowed IPs in their order.
-    pub fn allowed_ips(&self) -> AllowedIps<'a> {
+    pub fn allowed_ips(&self) -> AllowedIps<'a, L> {
         AllowedIps {
             elements: self.allowed_ips.map(|a| a.elements()),
         }
     }
 
     /// Reads an element of `peers`; the error is the key at fault.
-    fn read(list: &List<'a>) -> Result<GetPeerEntry<'a>, &'static str> {
+    fn read(list: &L) -> Result<GetPeerEntry<'a, L>, &'static str> {
         let (mut public, mut psk, mut endpoint, mut time) = (None, None, None, None);
         let (mut keepalive, mut rx, mut tx, mut allowed_ips) = (None, None, None, None);
-        for pair in list.pairs() {
-            let is = |key| list.names(pair.name, key);
-            match pair.value {
-                Value::Binary(b) if is(key::PUBLIC_KEY) => public = public.or(Some(b)),
-                Value::Binary(b) if is(key::PRESHARED_KEY) => psk = psk.or(Some(b)),
-                Value::Binary(b) if is(key::ENDPOINT) => endpoint = endpoint.or(Some(b)),
-                Value::Binary(b) if is(key::LAST_HANDSHAKE) => time = time.or(Some(b)),
-                Value::Number(n) if is(key::KEEPALIVE) => keepalive = keepalive.or(Some(n)),
-                Value::Number(n) if is(key::RX_BYTES) => rx = rx.or(Some(n)),
-                Value::Number(n) if is(key::TX_BYTES) => tx = tx.or(Some(n)),
-                Value::ListArray(a) if is(key::ALLOWED_IPS) => {
-                    allowed_ips = allowed_ips.or(Some(a))
-                }
+        for (name, item) in list.items() {
+            let is = |key| list.names(name, key);
+            match item {
+                Item::Binary(b) if is(key::PUBLIC_KEY) => public = public.or(Some(b)),
+                Item::Binary(b) if is(key::PRESHARED_KEY) => psk = psk.or(Some(b)),
+                Item::Binary(b) if is(key::ENDPOINT) => endpoint = endpoint.or(Some(b)),
+                Item::Binary(b) if is(key::LAST_HANDSHAKE) => time = time.or(Some(b)),
+                Item::Number(n) if is(key::KEEPALIVE) => keepalive = keepalive.or(Some(n)),
+                Item::Number(n) if is(key::RX_BYTES) => rx = rx.or(Some(n)),
+                Item::Number(n) if is(key::TX_BYTES) => tx = tx.or(Some(n)),
+                Item::Lists(a) if is(key::ALLOWED_IPS) => allowed_ips = allowed_ips.or(Some(a)),
                 _ => {}
             }
         }

@@ -13,7 +13,7 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::{Elements, Error, List, Value};
+use crate::{Error, Item, List, ReadArray, ReadList};
 
 mod get;
 mod set;
@@ -176,11 +176,11 @@ pub struct AllowedIp {
 ///
 /// Elements without an address or without a length are left out, as the driver in 14.2 does.
 #[derive(Clone)]
-pub struct AllowedIps<'a> {
-    elements: Option<Elements<'a>>,
+pub struct AllowedIps<'a, L: ReadList<'a> = List<'a>> {
+    elements: Option<<L::Array as ReadArray<'a>>::Elements>,
 }
 
-impl Iterator for AllowedIps<'_> {
+impl<'a, L: ReadList<'a>> Iterator for AllowedIps<'a, L> {
     type Item = AllowedIp;
 
     fn next(&mut self) -> Option<AllowedIp> {
@@ -191,19 +191,22 @@ impl Iterator for AllowedIps<'_> {
     }
 }
 
-impl FusedIterator for AllowedIps<'_> {}
+impl<'a, L: ReadList<'a>> FusedIterator for AllowedIps<'a, L> where
+    <L::Array as ReadArray<'a>>::Elements: FusedIterator
+{
+}
 
 /// Reads an element of `allowed-ips`. `Ok(None)`: to be skipped. The error has the number and key.
-fn allowed_ip(list: &List<'_>) -> Result<Option<AllowedIp>, (i32, &'static str)> {
+fn allowed_ip<'a>(list: &impl ReadList<'a>) -> Result<Option<AllowedIp>, (i32, &'static str)> {
     let (mut cidr, mut v4, mut v6, mut flags) = (None, None, None, None);
-    for pair in list.pairs() {
-        let is = |key| list.names(pair.name, key);
+    for (name, item) in list.items() {
+        let is = |key| list.names(name, key);
         // In a list that permits duplicates the first one of the right type counts, as in libnv.
-        match pair.value {
-            Value::Number(n) if is(key::CIDR) => cidr = cidr.or(Some(n)),
-            Value::Number(n) if is(key::FLAGS) => flags = flags.or(Some(n)),
-            Value::Binary(b) if is(key::IPV4) => v4 = v4.or(Some(b)),
-            Value::Binary(b) if is(key::IPV6) => v6 = v6.or(Some(b)),
+        match item {
+            Item::Number(n) if is(key::CIDR) => cidr = cidr.or(Some(n)),
+            Item::Number(n) if is(key::FLAGS) => flags = flags.or(Some(n)),
+            Item::Binary(b) if is(key::IPV4) => v4 = v4.or(Some(b)),
+            Item::Binary(b) if is(key::IPV6) => v6 = v6.or(Some(b)),
             _ => {}
         }
     }

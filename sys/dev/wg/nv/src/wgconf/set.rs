@@ -8,12 +8,12 @@ use super::{
     AllowedIp, AllowedIps, ConfError, EINVAL, Field, KEY_LEN, allowed_ip, endpoint_bytes,
     endpoint_from_bytes, key,
 };
-use crate::{Array, Elements, List, Sink, Value, WriteError, Writer};
+use crate::{Item, List, ReadArray, ReadList, Sink, WriteError, WriteList};
 
 /// A configuration request that was validated whole: what its accessors return is in range, and
 /// iterating it cannot fail.
 #[derive(Clone, Copy)]
-pub struct SetRequest<'a> {
+pub struct SetRequest<'a, L: ReadList<'a> = List<'a>> {
     /// Remove all peers before anything else.
     pub replace_peers: bool,
     /// Port to listen on; 0 lets the kernel choose.
@@ -22,7 +22,7 @@ pub struct SetRequest<'a> {
     pub private_key: Option<&'a [u8; KEY_LEN]>,
     /// Value for `SO_USER_COOKIE`; 0 is none.
     pub user_cookie: Option<u32>,
-    peers: Option<Array<'a>>,
+    peers: Option<L::Array>,
 }
 
 impl<'a> SetRequest<'a> {
@@ -37,9 +37,18 @@ impl<'a> SetRequest<'a> {
     /// EBADMSG or E2BIG when the encoding is bad ([`crate::Error`]), EINVAL for a value out of
     /// range, EOPNOTSUPP for unknown allowed-ip flags.
     pub fn parse(message: &'a [u8]) -> Result<SetRequest<'a>, ConfError> {
-        let list = List::parse(message)?;
+        SetRequest::read(List::parse(message)?)
+    }
+}
+
+impl<'a, L: ReadList<'a>> SetRequest<'a, L> {
+    /// The same of a message that another codec has unpacked.
+    ///
+    /// # Errors
+    /// As [`parse`](SetRequest::parse), but for the encoding.
+    pub fn read(list: L) -> Result<SetRequest<'a, L>, ConfError> {
         let bad = |key| ConfError::new(EINVAL, Field::interface(key));
-        let mut request = SetRequest {
+        let mut request = SetRequest::<L> {
             replace_peers: false,
             listen_port: None,
             private_key: None,
@@ -47,23 +56,23 @@ impl<'a> SetRequest<'a> {
             peers: None,
         };
         // The outermost list has no duplicates: `List::parse` permits no flags there.
-        for pair in list.pairs() {
-            let is = |key| list.names(pair.name, key);
-            match pair.value {
-                Value::Bool(b) if is(key::REPLACE_PEERS) => request.replace_peers = b,
-                Value::Number(n) if is(key::LISTEN_PORT) => {
+        for (name, item) in list.items() {
+            let is = |key| list.names(name, key);
+            match item {
+                Item::Bool(b) if is(key::REPLACE_PEERS) => request.replace_peers = b,
+                Item::Number(n) if is(key::LISTEN_PORT) => {
                     let port = u16::try_from(n).map_err(|_| bad(key::LISTEN_PORT))?;
                     request.listen_port = Some(port);
                 }
-                Value::Binary(b) if is(key::PRIVATE_KEY) => {
+                Item::Binary(b) if is(key::PRIVATE_KEY) => {
                     let key = b.try_into().map_err(|_| bad(key::PRIVATE_KEY))?;
                     request.private_key = Some(key);
                 }
-                Value::Number(n) if is(key::USER_COOKIE) => {
+                Item::Number(n) if is(key::USER_COOKIE) => {
                     let cookie = u32::try_from(n).map_err(|_| bad(key::USER_COOKIE))?;
                     request.user_cookie = Some(cookie);
                 }
-                Value::ListArray(a) if is(key::PEERS) => request.peers = Some(a),
+                Item::Lists(a) if is(key::PEERS) => request.peers = Some(a),
                 _ => {}
             }
         }
@@ -90,7 +99,7 @@ impl<'a> SetRequest<'a> {
     }
 
     /// The peer entries in their order.
-    pub fn peers(&self) -> Peers<'a> {
+    pub fn peers(&self) -> Peers<'a, L> {
         Peers {
             elements: self.peers.map(|p| p.elements()),
         }
@@ -104,14 +113,14 @@ impl<'a> SetRequest<'a> {
 
 /// Iterator over the peers of a request.
 #[derive(Clone)]
-pub struct Peers<'a> {
-    elements: Option<Elements<'a>>,
+pub struct Peers<'a, L: ReadList<'a> = List<'a>> {
+    elements: Option<<L::Array as ReadArray<'a>>::Elements>,
 }
 
-impl<'a> Iterator for Peers<'a> {
-    type Item = PeerEntry<'a>;
+impl<'a, L: ReadList<'a>> Iterator for Peers<'a, L> {
+    type Item = PeerEntry<'a, L>;
 
-    fn next(&mut self) -> Option<PeerEntry<'a>> {
+    fn next(&mut self) -> Option<PeerEntry<'a, L>> {
         // Validated: no entry fails.
         self.elements
             .as_mut()?
@@ -119,11 +128,14 @@ impl<'a> Iterator for Peers<'a> {
     }
 }
 
-impl FusedIterator for Peers<'_> {}
+impl<'a, L: ReadList<'a>> FusedIterator for Peers<'a, L> where
+    <L::Array as ReadArray<'a>>::Elements: FusedIterator
+{
+}
 
 /// What a request asks about one peer.
 #[derive(Clone, Copy)]
-pub struct PeerEntry<'a> {
+pub struct PeerEntry<'a, L: ReadList<'a> = List<'a>> {
     /// Names the peer.
     pub public_key: &'a [u8; KEY_LEN],
     /// Remove the peer; the other fields are then at their defaults.
@@ -138,12 +150,12 @@ pub struct PeerEntry<'a> {
     pub preshared_key: Option<&'a [u8; KEY_LEN]>,
     /// New persistent keepalive interval in seconds; 0 is off.
     pub keepalive: Option<u16>,
-    allowed_ips: Option<Array<'a>>,
+    allowed_ips: Option<L::Array>,
 }
 
-impl<'a> PeerEntry<'a> {
+impl<'a, L: ReadList<'a>> PeerEntry<'a, L> {
     /// The allowed IPs to give or take, in their order.
-    pub fn allowed_ips(&self) -> AllowedIps<'a> {
+    pub fn allowed_ips(&self) -> AllowedIps<'a, L> {
         AllowedIps {
             elements: self.allowed_ips.map(|a| a.elements()),
         }
@@ -151,24 +163,22 @@ impl<'a> PeerEntry<'a> {
 
     /// Reads an element of `peers`, all but its allowed IPs. The error is the key at fault, the
     /// number is always EINVAL.
-    fn read(list: &List<'a>) -> Result<PeerEntry<'a>, &'static str> {
+    fn read(list: &L) -> Result<PeerEntry<'a, L>, &'static str> {
         let (mut public, mut psk, mut endpoint, mut keepalive) = (None, None, None, None);
         let (mut remove, mut replace, mut update_only) = (None, None, None);
         let mut allowed_ips = None;
-        for pair in list.pairs() {
-            let is = |key| list.names(pair.name, key);
+        for (name, item) in list.items() {
+            let is = |key| list.names(name, key);
             // The first one of the right type counts, see `allowed_ip`.
-            match pair.value {
-                Value::Binary(b) if is(key::PUBLIC_KEY) => public = public.or(Some(b)),
-                Value::Binary(b) if is(key::PRESHARED_KEY) => psk = psk.or(Some(b)),
-                Value::Binary(b) if is(key::ENDPOINT) => endpoint = endpoint.or(Some(b)),
-                Value::Number(n) if is(key::KEEPALIVE) => keepalive = keepalive.or(Some(n)),
-                Value::Bool(b) if is(key::REMOVE) => remove = remove.or(Some(b)),
-                Value::Bool(b) if is(key::REPLACE_ALLOWED_IPS) => replace = replace.or(Some(b)),
-                Value::Bool(b) if is(key::UPDATE_ONLY) => update_only = update_only.or(Some(b)),
-                Value::ListArray(a) if is(key::ALLOWED_IPS) => {
-                    allowed_ips = allowed_ips.or(Some(a))
-                }
+            match item {
+                Item::Binary(b) if is(key::PUBLIC_KEY) => public = public.or(Some(b)),
+                Item::Binary(b) if is(key::PRESHARED_KEY) => psk = psk.or(Some(b)),
+                Item::Binary(b) if is(key::ENDPOINT) => endpoint = endpoint.or(Some(b)),
+                Item::Number(n) if is(key::KEEPALIVE) => keepalive = keepalive.or(Some(n)),
+                Item::Bool(b) if is(key::REMOVE) => remove = remove.or(Some(b)),
+                Item::Bool(b) if is(key::REPLACE_ALLOWED_IPS) => replace = replace.or(Some(b)),
+                Item::Bool(b) if is(key::UPDATE_ONLY) => update_only = update_only.or(Some(b)),
+                Item::Lists(a) if is(key::ALLOWED_IPS) => allowed_ips = allowed_ips.or(Some(a)),
                 _ => {}
             }
         }
@@ -275,14 +285,19 @@ pub fn set_write(
 /// Streams a request: [`interface`](Self::interface), then [`peers`](Self::peers), then each peer
 /// from [`begin_peer`](Self::begin_peer) to [`end_peer`](Self::end_peer).
 pub struct SetWriter<'w, 's> {
-    w: &'w mut Writer<'s>,
+    w: &'w mut (dyn WriteList + 's),
 }
 
-impl SetWriter<'_, '_> {
+impl<'w, 's> SetWriter<'w, 's> {
+    /// Writes by a codec that is at the beginning of a message.
+    pub fn over(w: &'w mut (dyn WriteList + 's)) -> SetWriter<'w, 's> {
+        SetWriter { w }
+    }
+
     /// Writes the interface's keys.
     ///
     /// # Errors
-    /// This and the other functions: as [`Writer`].
+    /// This and the other functions: as [`WriteList`].
     pub fn interface(&mut self, i: &SetInterface<'_>) -> Result<(), WriteError> {
         if let Some(key) = i.private_key {
             self.w.binary(key::PRIVATE_KEY, key)?;

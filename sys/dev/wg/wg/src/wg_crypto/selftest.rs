@@ -42,6 +42,7 @@ pub fn selftest(aead: &dyn Aead) -> Result<(), &'static str> {
 /// # Errors
 /// The name of the first vector that failed; no interface may be created then.
 pub fn selftest_primitives() -> Result<(), &'static str> {
+    // None of these is inlined: together their frames would be more than a kernel's stack should hold for one function.
     test_x25519()?;
     test_blake2s()?;
     test_hmac()?;
@@ -157,6 +158,7 @@ const TEST_LENGTHS_SUM: [u8; KEY_LEN] =
     \x8f\xfb\x8c\x54\x57\x4f\xa5\x2e\x38\x45\xe5\xc4\x9f\xd7\x8e\xad";
 
 /// RFC 7748, section 6.1, and the point zero, which has small order.
+#[inline(never)]
 fn test_x25519() -> Result<(), &'static str> {
     let alice = Secret::new(
         b"\x77\x07\x6d\x0a\x73\x18\xa5\x7d\x3c\x16\xc1\x72\x51\xb2\x66\x45\
@@ -181,6 +183,7 @@ fn test_x25519() -> Result<(), &'static str> {
 }
 
 /// RFC 7693, appendix E; our one keyed form has its key and output lengths there as well.
+#[inline(never)]
 fn test_blake2s() -> Result<(), &'static str> {
     /// The Fibonacci generator of the appendix.
     fn sequence(buf: &mut [u8], seed: u32) {
@@ -221,6 +224,7 @@ fn test_blake2s() -> Result<(), &'static str> {
 }
 
 /// Keys below and above the block length, and the chain of the KDF; from Python's `hmac`.
+#[inline(never)]
 fn test_hmac() -> Result<(), &'static str> {
     let short = *b"\x65\xa8\xb7\xc5\xcc\x91\x36\xd4\x24\xe8\x2c\x37\xe2\x70\x7e\x74\
         \xe9\x13\xc0\x65\x5b\x99\xc7\x5f\x40\xed\xf3\x87\x45\x3a\x32\x60";
@@ -250,6 +254,7 @@ fn test_hmac() -> Result<(), &'static str> {
 }
 
 /// draft-irtf-cfrg-xchacha-03, section A.3.1.
+#[inline(never)]
 fn test_xchacha() -> Result<(), &'static str> {
     const NAME: &str = "xchacha20poly1305 draft-03-A.3.1";
     let (key, nonce) = (counting(0x80), counting(0x40));

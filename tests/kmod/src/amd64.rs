@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Instructions that touch registers which the kernel does not save.
+//! Instructions of amd64 that touch registers which the kernel does not save.
 
 use iced_x86::{
     CpuidFeature, Decoder, DecoderOptions, Formatter, Instruction, InstructionInfoFactory,
@@ -55,6 +55,18 @@ pub(crate) fn frame(code: &[u8]) -> u64 {
         }
     }
     largest + pushes
+}
+
+/// Calls and jumps out of a function: where in the section the distance is, and where they lead.
+pub(crate) fn branches(code: &[u8], address: u64) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    for i in Decoder::with_ip(64, code, address, DecoderOptions::NONE).iter() {
+        // Four bytes of distance are the last ones of the instruction.
+        if i.is_call_near() || i.is_jmp_near() {
+            found.push((i.next_ip().wrapping_sub(4), i.near_branch_target()));
+        }
+    }
+    found
 }
 
 fn text(instruction: &Instruction) -> String {
