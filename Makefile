@@ -3,7 +3,7 @@
 # Every command a person needs. Each target first installs what it lacks (tools/setup.sh), and says so.
 # Only what GNU make and FreeBSD's make both understand is used here.
 
-HELP = @sed -n 's/^\# \([a-z-]*\): /  make \1\t/p' Makefile sys/modules/wg/kmod.mk | expand -t 16
+HELP = @sed -n 's/^\# \([a-z-]*\): /  make \1\t/p' Makefile sys/modules/wg/kmod.mk | expand -t 22
 
 help:
 	$(HELP)
@@ -12,10 +12,33 @@ help:
 setup:
 	@tools/setup.sh
 
-# build: the daemon wgd, in target/release
+# build: the daemon wgd, wg and wg-quick, in target/release (on FreeBSD the tools and the module)
 build:
-	@tools/setup.sh build
-	@tools/in-env cargo build --release -p wgd
+	@tools/build.sh
+
+# install: what is built, into DESTDIR and PREFIX (/usr/local); compiles nothing
+install:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/install.sh install
+
+# uninstall: what install has put there; configuration stays
+uninstall:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" tools/install.sh uninstall
+
+# tools-freebsd: wg and wg-quick for FreeBSD/amd64, in build/tools/freebsd-amd64
+tools-freebsd:
+	@tools/setup.sh build cross
+	@tools/in-env tools/cross.py freebsd
+
+# tools-static: wg and wg-quick for any Linux, without libraries, in build/tools/linux-static
+tools-static:
+	@tools/setup.sh build cross
+	@tools/in-env tools/cross.py static
+
+# package: packages for FreeBSD (pkg) and Debian (deb), in build/packages
+package: build kmod-amd64 tools-freebsd
+	@tools/setup.sh package
+	@tools/in-env tools/package.py freebsd
+	@tools/in-env tools/package.py debian
 
 # run: two hosts, a tunnel, real traffic; PEER=wireguard-go puts another implementation on the right
 run: build
@@ -24,7 +47,7 @@ run: build
 
 # test: everything below in its order, with times; the last line counts
 test:
-	@tools/setup.sh build run lint test miri
+	@tools/setup.sh build run lint test miri cross package
 	@tools/in-env tools/test.py
 
 # lint: formatting, clippy, rustdoc, shellcheck, rules of the house
@@ -49,13 +72,23 @@ loom:
 
 # net: wgd in network namespaces, against wireguard-go, boringtun and the Linux kernel
 net:
-	@tools/setup.sh build test
+	@tools/setup.sh build cross test
 	@tools/in-env tools/test.py --verbose net
 
 # miri: undefined behaviour in wg, nv and what of kpi it can run
 miri:
 	@tools/setup.sh build miri
 	@tools/in-env tools/test.py --verbose miri
+
+# pkg: installation, packages, manuals with their examples, completions
+pkg:
+	@tools/setup.sh build cross package test
+	@tools/in-env tools/test.py --verbose pkg
+
+# fuzz: every parser for a minute; FUZZ_SECONDS=n for another time, FUZZ=target for one of them
+fuzz:
+	@tools/setup.sh build fuzz
+	@tools/in-env tools/fuzz.py $(FUZZ)
 
 # bench: speed and memory beside wireguard-go, boringtun and gotatun, in one run
 bench: build
@@ -68,4 +101,5 @@ clean:
 
 include sys/modules/wg/kmod.mk
 
-.PHONY: help setup build run test lint unit sim loom net miri bench clean
+.PHONY: help setup build install uninstall tools-freebsd tools-static package pkg
+.PHONY: run test lint unit sim loom net miri fuzz bench clean

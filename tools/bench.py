@@ -16,8 +16,9 @@ something, absolute figures of two machines do not.
   peers    resident memory per idle peer with two allowed IPs, and seconds to configure the peers over
            the control socket
   crypto   seal and open of each backend of the protocol crate, GB/s
+  wg       processor time of wg(8), ours and the stock one, for large configurations of a wgd
 
-Every part can be had alone: bench.py net|peers|crypto. Options: bench.py --help.
+Every part can be had alone: bench.py net|peers|crypto|wg. Options: bench.py --help.
 """
 
 import argparse
@@ -51,7 +52,7 @@ SIDES = {"left": ("wg0", "192.0.2.1", "10.77.0.1"), "right": ("wg1", "192.0.2.2"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("part", nargs="*", choices=["net", "peers", "crypto", []], default=[])
+    parser.add_argument("part", nargs="*", choices=["net", "peers", "crypto", "wg", []], default=[])
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the network part (3)")
     parser.add_argument("--seconds", type=int, default=5, help="length of each stream (5)")
     parser.add_argument("--peers", type=int, default=5000, help="idle peers of the memory part (5000)")
@@ -63,7 +64,7 @@ def main():
         enter_sandbox()
 
     kinds = [kind for kind in options.only or IMPLEMENTATIONS if installed(kind)]
-    parts = options.part or ["net", "peers", "crypto"]
+    parts = options.part or ["net", "peers", "crypto", "wg"]
     figures = {}
     if "net" in parts:
         figures["net"] = network(kinds, options.rounds, options.seconds)
@@ -71,6 +72,8 @@ def main():
         figures["peers"] = idle_peers(kinds, options.peers)
     if "crypto" in parts:
         figures["crypto"] = crypto()
+    if "wg" in parts:
+        figures["wg"] = clients()
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -325,6 +328,56 @@ def crypto():
     print("\nChaCha20-Poly1305 in place, one core, GB/s by size of the message\n")
     table([["", *map(str, sizes)], *([name, *(f"{rates[s]:.2f}" for s in sizes)] for name, rates in results.items())])
     return results
+
+
+# --- wg(8) -------------------------------------------------------------------------------------------
+
+OUR_WG = os.environ.get("OUR_WG", str(TARGET / "release" / "wg"))
+# What tests/sys/net/gen.py writes, and how many allowed IPs that is.
+CONFIGURATIONS = {"5,000 peers": ("peers", 5000, 10000), "13,000 prefixes": ("prefixes", 13000, 13000),
+                  "130,000 prefixes": ("prefixes", 130000, 130000)}  # fmt: skip
+
+
+def clients():
+    """The processes' own time; that of the interface, which is the same for both, is not in it."""
+    if not shutil.which("wg") or not os.access(OUR_WG, os.X_OK):
+        print("bench: no stock wg, or no wg of ours (make build); this part is left out", file=sys.stderr)
+        return {}
+    programs = {"stock": shutil.which("wg"), "ours": OUR_WG}
+    samples = {}
+    ip("netns", "add", "left")
+    with daemon("wgd", "left", "wg0"):
+        for name, (kind, count, prefixes) in CONFIGURATIONS.items():
+            note(f"wg(8): {name}")
+            file = Path("/run/many.conf")
+            file.write_bytes(subprocess.run([TOP / "tests/sys/net/gen.py", kind, str(count)], capture_output=True, check=True).stdout)
+            for words in (["setconf", "wg0", str(file)], ["show", "wg0", "dump"]):
+                taken = {who: [] for who in programs}
+                for _ in range(15):
+                    for who, program in programs.items():
+                        taken[who].append(processor_time([program, *words]))
+                samples[f"{words[0]} {words[2] if words[0] == 'show' else ''}".strip() + f", {name}"] = (taken, prefixes)
+    ip("netns", "del", "left")
+    note("")
+    print("\nProcessor time of wg(8), user and system; median of 15 runs taken in turns. A ratio above 1 means that ours needs less.\n")
+    rows = [["", "stock ms", "ours ms", "ours is", "ours, ns an allowed IP"]]
+    figures = {}
+    for what, (taken, prefixes) in samples.items():
+        stock, ours = (statistics.median(taken[who]) for who in ("stock", "ours"))
+        rows.append([what, f"{stock * 1e3:.1f}", f"{ours * 1e3:.1f}", f"{stock / ours:.2f} x", f"{ours / prefixes * 1e9:.0f}"])
+        figures[what] = {"stock": stock, "ours": ours}
+    table(rows)
+    return figures
+
+
+def processor_time(command):
+    """Seconds that a command needs, its own and the kernel's for it."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"bench: {command} failed")
+    return usage.ru_utime + usage.ru_stime
 
 
 # --- helpers -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ none() {
 	return 1
 }
 
-check_rustfmt() { cargo fmt --all --check; }
+check_rustfmt() { cargo fmt --all --check && cargo fmt --manifest-path fuzz/Cargo.toml --check; }
 check_clippy() { cargo clippy --quiet --workspace --all-targets --features "$HOST_FEATURES" -- -D warnings; }
 check_rustdoc() {
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' \
@@ -28,7 +28,7 @@ check_rustdoc() {
 }
 check_shellcheck() {
 	files | while read -r f; do
-		[[ $f != *.sh && $(head -c 64 "$f" | head -n 1) != '#!'*sh ]] || echo "$f"
+		[[ $f != *.sh && $f != *.bash && $(head -c 64 "$f" | head -n 1) != '#!'*sh ]] || echo "$f"
 	done | xargs -r shellcheck -x -P SCRIPTDIR -S warning
 }
 check_python() {
@@ -66,14 +66,14 @@ leftovers() {
 # Nothing may depend on where this checkout lies or on one site's mirror of a package registry.
 check_places() { none 'places of one machine or one registry:' places; }
 places() {
-	files | grep -vxE 'Cargo\.lock|tools/lint\.sh' |
+	files | grep -vxE '(fuzz/)?Cargo\.lock|tools/lint\.sh' |
 		xargs -r grep -InE '(^|[^[:alnum:]_.])/(home|root|work|Users)/|\b(rust-lang|pypi|crates|debian)\.(org|io)\b'
 }
 
-check_manuals() { files 'share/man/*' | xargs -r mandoc -T lint -W warning; }
-
+check_manuals() { files 'share/man/*' 'contrib/wireguard-tools/man/*' | xargs -r mandoc -T lint -W warning; }
 # Every message and sysctl of the driver is in wg(4), and nothing else.
 check_messages() { python3 tools/check-manual.py; }
+
 check_licence() { none 'no SPDX-License-Identifier in the first lines of:' unlicensed; }
 unlicensed() {
 	files '*.rs' '*.sh' '*.py' '*.c' '*.h' '*Cargo.toml' Makefile | while read -r f; do

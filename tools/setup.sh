@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# setup.sh [build] [run] [lint] [miri] [test] [bench]        (default: all of them)
+# setup.sh [build] [run] [lint] [miri] [test] [cross] [package] [bench] [fuzz]        (default: all but fuzz)
 #
 # Installs what the named jobs need and the machine lacks, and says so line by line; when nothing is
 # lacking it says nothing and takes a fraction of a second. Debian packages are installed with apt-get,
@@ -11,8 +11,11 @@
 #   run     wg(8), ip(8), iperf3, ping, wireguard-go
 #   lint    shellcheck, mandoc
 #   miri    a nightly toolchain with Miri
-#   test    run + kyua, QEMU, Debian's cloud kernel (only unpacked), boringtun-cli
+#   test    run + kyua, zsh, fish, tcsh, QEMU, Debian's cloud kernel (only unpacked), boringtun-cli
+#   cross   Rust's standard library for FreeBSD and for Linux with musl
+#   package dpkg-dev, binutils
 #   bench   run + boringtun-cli, gotatun
+#   fuzz    C++ compiler, a nightly toolchain, cargo-fuzz (not among the default jobs)
 #   vm      QEMU and makefs, for make vm-test (not among the default jobs)
 set -euo pipefail
 
@@ -24,6 +27,7 @@ build=$top/build
 ziglang=0.15.2
 boringtun=0.7.1
 gotatun=0.10.2
+cargo_fuzz=0.13.2
 
 say() { printf '\033[1msetup:\033[0m %s\n' "$*" >&2; }
 die() {
@@ -166,10 +170,22 @@ kernel_package() {
 
 setup_test() {
 	setup_run
-	apt kyua atf-sh nftables
+	apt kyua atf-sh nftables zsh fish tcsh
 	setup_kernel_peer
 	peer boringtun-cli "$boringtun" boringtun-cli
 }
+
+setup_cross() {
+	local target have
+	have=$(rustup target list --installed --toolchain "$(toolchain)" 2>/dev/null || true)
+	for target in x86_64-unknown-freebsd "$(uname -m)-unknown-linux-musl"; do
+		grep -qx "$target" <<<"$have" && continue
+		say "Rust's standard library for $target by rustup"
+		rustup --quiet target add --toolchain "$(toolchain)" "$target" >&2 || die "rustup could not install $target"
+	done
+}
+
+setup_package() { apt dpkg-dev binutils git; }
 
 setup_bench() {
 	setup_run
@@ -177,12 +193,24 @@ setup_bench() {
 	peer gotatun-cli "$gotatun" gotatun
 }
 
+# libFuzzer comes with the Rust package, as source. Sanitizers are a nightly's; a machine that cannot get one builds the
+# targets without.
+setup_fuzz() {
+	apt g++
+	if ! rustup run nightly rustc --version >/dev/null 2>&1; then
+		say "Rust nightly by rustup"
+		rustup --quiet toolchain install nightly --profile minimal --no-self-update >&2 ||
+			say "no nightly toolchain can be had here"
+	fi
+	peer cargo-fuzz "$cargo_fuzz" cargo-fuzz
+}
+
 command -v apt-get >/dev/null || die "this is made for Debian: apt-get is not here"
 mkdir -p "$build"
-(($#)) || set -- build run lint miri test bench
+(($#)) || set -- build run lint miri test cross package bench
 for job; do
 	case $job in
-	build | run | lint | miri | test | bench | vm) "setup_$job" ;;
+	build | run | lint | miri | test | cross | package | bench | fuzz | vm) "setup_$job" ;;
 	*) die "unknown job $job" ;;
 	esac
 done

@@ -9,6 +9,7 @@
   kmod   the kernel module's object: relocations, imports, registers     tests/kmod
   ko     the scenarios once more, over that very object                   tests/sim
   net    wgd in network namespaces against other implementations          tests/sys/net
+  pkg    installation, packages, manuals, completions                     tests/pkg
   miri   undefined behaviour in wg, nv and what of kpi it can run         cargo miri
 
 The quick ones come first. A stage that fails does not keep the others from running. What the stages say
@@ -202,9 +203,36 @@ def ko(stage):
     return cargo_test(stage, "test", *packages, IF_WG_KO=str(module))
 
 
+def pkg(stage):
+    """The packages are made of what other stages build; alone, this one builds it."""
+    commands = [
+        ("cargo", "build", "--release", "-p", "wgd", "-p", "wg-cli", "-p", "wg-quick"),
+        ("tools/cross.py", "freebsd"), ("tools/cross.py", "static"),
+    ]  # fmt: skip
+    if not (TOP / "build/kmod/amd64/if_wg.ko").exists():
+        commands.append(("sys/modules/wg/build.sh", "module", "build/kmod/amd64"))
+    for command in commands:
+        status, lines = stage.run(*command)
+        if status:
+            return Outcome(failed=1, show=failures(lines))
+    status, lines = stage.run(sys.executable, "-m", "unittest", "discover", "--start-directory=tests/pkg", "--verbose")
+    ran = next((int(found[1]) for line in lines if (found := re.match(r"Ran (\d+) tests? in", line))), 0)
+    said = dict(re.findall(r"(failures|errors|skipped)=(\d+)", lines[-1] if lines else ""))
+    failed = int(said.get("failures", 0)) + int(said.get("errors", 0))
+    if not ran or status and not failed:
+        return Outcome(failed=1, show=lines[-60:])
+    skipped = int(said.get("skipped", 0))
+    # One test may fail in several places, or a class before its tests.
+    return Outcome(max(ran - failed - skipped, 0), failed, skipped, show=lines[-150:] if failed else [])
+
+
 def net(stage):
     if os.environ.get("WGD_KIND", "wgd") == "wgd" and "WGD" not in os.environ:
-        status, lines = stage.run("cargo", "build", "--release", "-p", "wgd")
+        status, lines = stage.run("cargo", "build", "--release", "-p", "wgd", "-p", "wg-cli", "-p", "wg-quick")
+        if status:
+            return Outcome(failed=1, show=failures(lines))
+    if "WG_STATIC" not in os.environ:
+        status, lines = stage.run("tools/cross.py", "static")
         if status:
             return Outcome(failed=1, show=failures(lines))
     status, said = stage.run("tools/sandbox", "--check")
@@ -257,7 +285,7 @@ def without_environment(report):
     return shown
 
 
-STAGES = {"lint": lint, "unit": unit, "sim": sim, "loom": loom, "kmod": kmod, "ko": ko, "net": net, "miri": miri}
+STAGES = {"lint": lint, "unit": unit, "sim": sim, "loom": loom, "kmod": kmod, "ko": ko, "net": net, "pkg": pkg, "miri": miri}
 
 
 def counts(outcome):

@@ -17,7 +17,7 @@ ko: kmod-amd64
 	    -p wgsim-tests -p kmod-loader --features kmod-loader/ko
 
 # vm-test: the tests of the module in a virtual machine; KERNEL=file ROOT=tree, or IMAGE=disk; CPUS=n; PEER_MODULE=file
-vm-test: kmod-amd64
+vm-test: kmod-amd64 tools-freebsd
 	@tools/setup.sh vm
 	@tools/in-env tools/vm-test.py $(KERNEL:%=--kernel %) $(ROOT:%=--root %) $(IMAGE:%=--image %) $(CPUS:%=--cpus %) \
 		$(PEER_MODULE:%=--peer-module %) $(TESTS:%=--tests %)

@@ -8,26 +8,8 @@
 #     wg0: 10.77.0.1, fd77::1                                     wg1: 10.77.0.2, fd77::2
 
 . "$(atf_get_srcdir)/lab.subr"
-
-kernel=$top/build/kernel-peer
-
-# peer script...: runs it in the emulated machine.
-peer() { printf '%s\n' "$*" | on a "$lab_dir/remote.py" 192.0.2.2 2323; }
-
-boot() {
-	[ -e "$kernel/ready" ] || atf_skip "no Linux kernel to boot in build/kernel-peer (make setup)"
-	hosts a
-	ip -n a tuntap add dev t0 mode tap || fail "cannot make a tap"
-	ip -n a link set t0 up
-	address a t0 192.0.2.1/24 2001:db8::1/64
-	# Hardware virtualisation is left alone on purpose: the device may exist and yet not work.
-	on a qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-la57 -smp 1 -m 256 -display none \
-		-nodefaults -serial stdio -no-reboot -kernel "$kernel/vmlinuz" -initrd "$kernel/initramfs" \
-		-append "console=ttyS0 panic=-1 quiet peer=192.0.2.2/24,2001:db8::2/64" \
-		-netdev tap,id=net,ifname=t0,script=no,downscript=no -device virtio-net-pci,netdev=net,romfile= \
-		>kernel.log 2>&1 </dev/null &
-	eventually 90 grep -q "peer is ready" kernel.log
-}
+# shellcheck source=linux_kernel/guest.subr
+. "$lab_dir/linux_kernel/guest.subr"
 
 # against_kernel outer [word...]: both ends configured; the words go into both ends' `wg set ... peer`.
 against_kernel() {

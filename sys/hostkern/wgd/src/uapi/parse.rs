@@ -48,6 +48,8 @@ pub struct Decoder {
     /// The line that is not complete yet.
     partial: Zeroizing<[u8; MAX_LINE]>,
     partial_len: usize,
+    /// Whether the line that is not complete yet was too long, and has been answered.
+    overlong: bool,
     /// Bytes and lines of the request so far.
     bytes: usize,
     lines: u32,
@@ -62,6 +64,7 @@ impl Decoder {
             state: State::Idle,
             partial: Zeroizing::new([0; MAX_LINE]),
             partial_len: 0,
+            overlong: false,
             bytes: 0,
             lines: 0,
             zone,
@@ -71,7 +74,7 @@ impl Decoder {
     /// Whether a request has begun and is not complete.
     #[must_use]
     pub fn mid_request(&self) -> bool {
-        self.partial_len != 0 || !matches!(self.state, State::Idle)
+        self.partial_len != 0 || self.overlong || !matches!(self.state, State::Idle)
     }
 
     /// Takes bytes from the front of `input` up to the end of a request or of the input, and leaves `input` at what
@@ -81,9 +84,13 @@ impl Decoder {
             let (head, rest) = input.split_at(end);
             *input = rest.get(1..).unwrap_or_default();
             self.bytes = self.bytes.saturating_add(head.len() + 1);
-            let event = if self.bytes > MAX_REQUEST || self.partial_len + head.len() > MAX_LINE {
+            let overlong = std::mem::take(&mut self.overlong);
+            let fits = overlong || self.partial_len + head.len() <= MAX_LINE;
+            let event = if self.bytes > MAX_REQUEST || !fits {
                 self.partial_len = 0;
                 self.too_long()
+            } else if overlong {
+                None
             } else if self.partial_len == 0 {
                 self.line(head)
             } else {
@@ -98,8 +105,11 @@ impl Decoder {
         }
         let rest = std::mem::take(input);
         self.bytes = self.bytes.saturating_add(rest.len());
-        if !self.append(rest) || self.bytes > MAX_REQUEST {
+        let fits = self.overlong || self.append(rest);
+        if !fits || self.bytes > MAX_REQUEST {
             self.partial_len = 0;
+            // The rest of the line must not be taken for a line.
+            self.overlong = true;
             return self.too_long();
         }
         None

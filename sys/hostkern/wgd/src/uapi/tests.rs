@@ -320,17 +320,20 @@ fn long_lines() {
     let fits = format!("set=1\npublic_key={KEY_A}\n{:=<MAX_LINE$}\n\n", "x");
     let events = run(fits.as_bytes(), usize::MAX);
     assert!(matches!(&events[..], [Event::Fault(_, f)] if f.errno == Errno::INVAL));
-    let over = format!("set=1\n{:=<1$}\n\nget=1\n\n", "x", MAX_LINE + 1);
-    for step in [100, usize::MAX] {
-        let events = run(over.as_bytes(), step);
-        assert!(
-            matches!(
-                &events[..],
-                [Event::Fault(ErrnoStyle::Set, f), Event::Request(Request::Get)]
-                    if f.errno == Errno::TOOBIG && f.line == 2
-            ),
-            "by {step}"
-        );
+    // However long, and wherever it is cut: what is left of it after the answer is no line of its own.
+    for len in [MAX_LINE + 1, MAX_LINE + 7, 4 * MAX_LINE] {
+        let over = format!("set=1\n{:=<len$}\nlisten_port=1\n\nget=1\n\n", "x");
+        for step in [1, 100, MAX_LINE, MAX_LINE + 1, MAX_LINE + 7, usize::MAX] {
+            let events = run(over.as_bytes(), step);
+            assert!(
+                matches!(
+                    &events[..],
+                    [Event::Fault(ErrnoStyle::Set, f), Event::Request(Request::Get)]
+                        if f.errno == Errno::TOOBIG && f.line == 2
+                ),
+                "{len} by {step}"
+            );
+        }
     }
     // An endless line is given up.
     let mut decoder = Decoder::new(zone);

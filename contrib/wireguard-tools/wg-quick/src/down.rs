@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! `wg-quick down`.
+
+use crate::cmd;
+use crate::file::Job;
+use crate::host::{Failure, Host, failed};
+use crate::os::Os;
+use crate::plan::{Action, Worker};
+use crate::save;
+
+/// Takes an interface down. Until it goes, a hook that fails stops everything; from then on nothing does.
+///
+/// # Errors
+/// There is no such interface, or something could not be taken back.
+pub fn down(host: &mut dyn Host, os: &dyn Os, job: &Job) -> Result<(), Failure> {
+    is_up(host, &job.name)?;
+    for code in &job.config.pre_down {
+        host.hook(&job.hook(code))?;
+    }
+    if job.config.save {
+        save::save(host, os, job)?;
+    }
+    let before = os.before(host, job)?;
+    let actions = os.remove(host, job)?;
+    host.shield(false);
+    let mut worker = Worker::new(host, os, &job.name);
+    let mut clean = true;
+    for action in actions {
+        clean &= worker.perform_or_say(&action);
+    }
+    for action in os.afterwards(worker.host, &before) {
+        clean &= worker.perform_or_say(&action);
+    }
+    for code in &job.config.post_down {
+        clean &= worker.perform_or_say(&Action::Hook(job.hook(code)));
+    }
+    // All of it has been told.
+    if clean { Ok(()) } else { failed("") }
+}
+
+/// Checks that an interface is there, and one of wg(8)'s.
+///
+/// # Errors
+/// It is not.
+pub fn is_up(host: &mut dyn Host, name: &str) -> Result<(), Failure> {
+    let said = host.query(&cmd!["wg", "show", "interfaces"])?.text();
+    if said.split_whitespace().any(|word| word == name) {
+        return Ok(());
+    }
+    failed(format!("`{name}' is not a WireGuard interface"))
+}
