@@ -501,5 +501,10 @@ unsafe extern "C" fn input(ifp: *mut sys::ifnet, m: *mut sys::mbuf) {
 /// `if_init`: drivers of physical interfaces start here; ours does on `SIOCSIFFLAGS`.
 extern "C" fn init(_softc: *mut c_void) {}
 
-/// `if_qflush`: there is no send queue below `if_transmit`.
-extern "C" fn qflush(_ifp: *mut sys::ifnet) {}
+/// `if_qflush`: the kernel has just marked the interface down. There is no send queue to flush; but
+/// those who have seen the interface up must be done with giving packets to the stack when this
+/// returns. Nothing else tells us of a move to another vnet in time, see `kpi_if_input`.
+extern "C" fn qflush(_ifp: *mut sys::ifnet) {
+    // SAFETY: only if_down(9) calls this, from ioctls, netlink and the detach, which all may sleep.
+    epoch_wait(&unsafe { Sleepable::assume() });
+}

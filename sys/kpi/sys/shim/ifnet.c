@@ -56,6 +56,19 @@ kpi_if_input(struct ifnet *ifp, struct mbuf *m)
 
 	NET_EPOCH_ASSERT();
 	refused = 0;
+	/*
+	 * An interface that moves to another vnet loses its data of IPv4 and IPv6, which the stack uses and no epoch keeps,
+	 * before its driver hears of it.  It is marked down before that, and the driver's if_qflush then waits for us.
+	 */
+	if ((if_getflags(ifp) & IFF_UP) == 0) {
+		for (; m != NULL; m = next) {
+			next = m->m_nextpkt;
+			m->m_nextpkt = NULL;
+			m_freem(m);
+			refused++;
+		}
+		return (refused);
+	}
 	fib = if_getfib(ifp);
 	CURVNET_SET(if_getvnet(ifp));
 	for (; m != NULL; m = next) {

@@ -174,13 +174,14 @@ settings_body() {
 	has_not "$(ifconfig wg0)" "description:"
 	is "$(ifconfig -g vpn)" "" "the group after it was left"
 	check ifconfig wg0 up
-	has "$(ifconfig wg0)" LOWER_UP
 	has "$(ifconfig wg0)" RUNNING
+	soon_said "wg0: link state changed to UP"
 	port=$(wg show wg0 listen-port)
 	[ "$port" -gt 0 ] || fail "no port was chosen"
 	has "$(sockstat -46lq -P udp -p "$port")" "*:$port"
 	check ifconfig wg0 down
-	has_not "$(ifconfig wg0)" LOWER_UP
+	has_not "$(ifconfig wg0)" RUNNING
+	soon_said "wg0: link state changed to DOWN"
 	is "$(sockstat -46lq -P udp -p "$port")" "" "sockets of an interface that is down"
 	is "$(wg show wg0 listen-port)" "$port" "the port while it is down"
 	check ifconfig wg0 inet6 fe80::1/64
@@ -212,7 +213,9 @@ messages_body() {
 	eventually 5 said 'wg0: peer [0-9]*: sending initiation'
 	eventually 5 said 'wg0: peer [0-9]*: initiation received, answering'
 	eventually 5 said 'wg0: peer [0-9]*: handshake complete'
+	check on a wg set wg0 peer "$(pub b)" persistent-keepalive 1
 	eventually 5 said 'wg0: peer [0-9]*: keepalive received'
+	check on a wg set wg0 peer "$(pub b)" persistent-keepalive off
 	check on b wg set wg0 peer "$(pub a)" allowed-ips 10.77.0.99/32
 	on a ping -nq -c 1 -t 1 10.77.0.2
 	eventually 5 said 'wg0: peer [0-9]*: dropped a packet from 10.77.0.1, not among its allowed IPs'

@@ -20,9 +20,10 @@ port_taken_body() {
 	check ifconfig wg0 up
 	# The kernel keeps the driver's error from ifconfig(8).
 	ifconfig wg1 up
-	has "$(dmesg | tail -n 3)" "wg1: cannot come up, errno 48"
+	soon_said "wg1: cannot come up, errno 48"
 	has_not "$(ifconfig wg1)" RUNNING
-	has_not "$(ifconfig wg1)" LOWER_UP
+	# LOWER_UP of ifconfig(8) is no more than UP for this type of interface.
+	soon_said "wg1: link state changed to DOWN"
 	check wg set wg0 listen-port 4445
 	check ifconfig wg1 down
 	check ifconfig wg1 up

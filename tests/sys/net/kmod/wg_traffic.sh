@@ -109,9 +109,9 @@ forwarded_errors_body() {
 	check on b wg set wg0 peer "$(pub a)" allowed-ips 10.77.0.1/32,198.51.100.0/24,fd77::1/128,2001:db8:1::/64
 	check on b route add -inet6 2001:db8:1::/64 -interface wg0
 	pings c fd77::2
-	out=$(on c ping -6 -c 1 -t 3 -D -s 1450 fd77::2 2>&1)
-	has "$out" "too big"
-	out=$(on c ping -6 -c 1 -t 3 fd77::99 2>&1)
+	out=$(on c ping -6 -v -c 1 -t 3 -D -s 1450 fd77::2 2>&1)
+	has "$out" "oo big"
+	out=$(on c ping -6 -v -c 1 -t 3 fd77::99 2>&1)
 	has "$out" "nreachable"
 }
 

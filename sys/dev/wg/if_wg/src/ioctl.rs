@@ -25,6 +25,8 @@ pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -
             if this.ifp.is_up() {
                 // The kernel does not tell ifconfig(8) of this error, so it has to be told here.
                 Softc::up(this, cx).inspect_err(|errno| {
+                    // A new interface is in neither state.
+                    this.ifp.link_up(false);
                     let errno = errno.to_raw();
                     this.ifp.log(format_args!("cannot come up, errno {errno}"));
                 })
