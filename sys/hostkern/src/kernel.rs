@@ -28,6 +28,10 @@ pub(crate) trait Machine: Send + Sync {
     /// Wall clock, since 1970.
     fn realtime(&self) -> Duration;
     fn random(&self, buf: &mut [u8]);
+    /// The CPU, of `ncpu`, that runs a frame which belongs to none.
+    fn cpu(&self, ncpu: usize) -> usize;
+    /// Whether there is much left of the stack that a kernel would have here.
+    fn stack_is_shallow(&self) -> bool;
     /// Blocks the running frame until `done`; in simulation other frames run meanwhile.
     fn wait(&self, what: &str, done: &mut dyn FnMut() -> bool);
     /// A waiter's condition may have become true.
@@ -265,4 +269,16 @@ pub extern "C-unwind" fn kpi_module_slot() -> *mut *mut c_void {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_ncpus() -> core::ffi::c_int {
     thread::kernel().ncpu as core::ffi::c_int
+}
+
+/// `kpi_curcpu` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_curcpu() -> core::ffi::c_int {
+    thread::cpu() as core::ffi::c_int
+}
+
+/// `kpi_stack_is_shallow` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_stack_is_shallow() -> bool {
+    thread::kernel().machine.stack_is_shallow()
 }

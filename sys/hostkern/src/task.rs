@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::kernel::Kernel;
 use crate::layout::{grouptask, gtask};
-use crate::thread::{Kind, check_sleep, enter, kernel, name_of, violation};
+use crate::thread::{Kind, bind, check_sleep, enter, kernel, name_of, violation};
 
 const TASK_ENQUEUED: u16 = 1;
 const TASK_NOENQUEUE: u16 = 2;
@@ -77,6 +77,7 @@ impl Queue {
             );
         };
         enter(k, Kind::Task, None, || {
+            bind(self.cpu);
             if before & TASK_NETWORK != 0 {
                 // SAFETY: the task's own function and context.
                 crate::epoch::section(|| unsafe { func(arg) });

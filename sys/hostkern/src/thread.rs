@@ -90,6 +90,8 @@ pub(crate) struct Ctx {
     pub epoch: Cell<u32>,
     pub tracker: Cell<*mut crate::layout::epoch_tracker>,
     pub vnet: Cell<*const Vnet>,
+    /// The CPU that a task is bound to.
+    pub cpu: Cell<Option<usize>>,
     pub nheld: Cell<usize>,
     held: [Cell<Held>; MAX_HELD],
     /// Nesting depth of frames on this thread.
@@ -109,6 +111,7 @@ thread_local! {
             epoch: Cell::new(0),
             tracker: Cell::new(ptr::null_mut()),
             vnet: Cell::new(ptr::null()),
+            cpu: Cell::new(None),
             nheld: Cell::new(0),
             held: [const { Cell::new(Held::NONE) }; MAX_HELD],
             depth: Cell::new(0),
@@ -202,6 +205,7 @@ pub(crate) fn enter<R>(
         epoch: u32,
         tracker: *mut crate::layout::epoch_tracker,
         vnet: *const Vnet,
+        cpu: Option<usize>,
         held: [Held; MAX_HELD],
         nheld: usize,
         record: *const Record,
@@ -227,6 +231,7 @@ pub(crate) fn enter<R>(
                 c.epoch.set(self.epoch);
                 c.tracker.set(self.tracker);
                 c.vnet.set(self.vnet);
+                c.cpu.set(self.cpu);
                 c.nheld.set(self.nheld);
                 for (slot, h) in c.held.iter().zip(&self.held).take(self.nheld) {
                     slot.set(*h);
@@ -266,6 +271,7 @@ pub(crate) fn enter<R>(
             epoch: c.epoch.replace(0),
             tracker: c.tracker.replace(ptr::null_mut()),
             vnet: c.vnet.replace(vnet.map_or(ptr::null(), ptr::from_ref)),
+            cpu: c.cpu.take(),
             held,
             nheld: c.nheld.replace(0),
             record: c.record.replace(record),
@@ -281,6 +287,19 @@ pub(crate) fn enter<R>(
     drop(scope);
     drop(saved);
     r
+}
+
+/// The CPU that the running frame is on.
+pub(crate) fn cpu() -> usize {
+    let k = kernel();
+    ctx(|c| c.cpu.get()).unwrap_or_else(|| k.machine.cpu(k.ncpu))
+}
+
+/// The running frame is bound to `cpu`.
+pub(crate) fn bind(cpu: usize) {
+    ctx(|c| c.cpu.set(Some(cpu)));
+    #[cfg(feature = "kld")]
+    crate::kld::thread::set_cpu(cpu);
 }
 
 /// Stops with the name of the rule that was broken.

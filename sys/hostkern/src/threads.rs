@@ -119,6 +119,20 @@ impl Machine for ThreadMachine {
             .fill(buf);
     }
 
+    /// Each thread stays on one, so that work which it starts goes to the same task's thread.
+    fn cpu(&self, ncpu: usize) -> usize {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        NUMBER.with(|n| n % ncpu)
+    }
+
+    /// The host's stacks have a thousand times the size.
+    fn stack_is_shallow(&self) -> bool {
+        true
+    }
+
     fn wait(&self, _what: &str, done: &mut dyn FnMut() -> bool) {
         if done() {
             return;

@@ -33,6 +33,7 @@ pub mod serial;
 pub mod sync;
 pub mod sysctl;
 pub mod taskq;
+pub mod thread;
 pub mod time;
 pub mod user;
 pub mod vector;

@@ -47,11 +47,14 @@
 #define	LEN(name, type)		KPI_LEN_##name = sizeof(type)
 
 enum {
+	KPI_PAGE_SIZE = PAGE_SIZE,
 	LEN(THREAD, struct thread),
 	OFF(TD_PROC, struct thread, td_proc),
 	OFF(TD_UCRED, struct thread, td_ucred),
 	OFF(TD_VNET, struct thread, td_vnet),
 	OFF(TD_PCB, struct thread, td_pcb),
+	OFF(TD_KSTACK, struct thread, td_kstack),
+	OFF(TD_KSTACK_PAGES, struct thread, td_kstack_pages),
 	LEN(PROC, struct proc),
 	OFF(P_FIBNUM, struct proc, p_fibnum),
 	LEN(PCB, struct pcb),
@@ -64,6 +67,7 @@ enum {
 #endif
 	LEN(PCPU, struct pcpu),
 	OFF(PC_CURTHREAD, struct pcpu, pc_curthread),
+	OFF(PC_CPUID, struct pcpu, pc_cpuid),
 	OFF(CR_PRISON, struct ucred, cr_prison),
 
 	LEN(VNET, struct vnet),

@@ -82,8 +82,33 @@ pub(super) fn set_fpu(held: bool) {
     }
 }
 
+/// `curcpu`: where the running frame is.
+pub(crate) fn set_cpu(cpu: usize) {
+    // SAFETY: a field of this thread's own.
+    unsafe { put(this_cpu(), off::KPI_OFF_PC_CPUID, cpu as u32) };
+}
+
+/// Makes the thread's stack appear to be used to a quarter, or to three quarters.
+fn set_stack(shallow: bool) {
+    const PAGES: usize = 1024;
+    let size = PAGES * off::KPI_PAGE_SIZE as usize;
+    let here = (&raw const size).addr();
+    let left = if shallow { size / 4 * 3 } else { size / 4 };
+    // SAFETY: fields of the thread.
+    unsafe {
+        put(current(), off::KPI_OFF_TD_KSTACK, here - left);
+        put(current(), off::KPI_OFF_TD_KSTACK_PAGES, PAGES as u32);
+    }
+}
+
+fn this_cpu() -> *mut c_void {
+    // SAFETY: only the address is taken.
+    BLOCK.with(|b| unsafe { &raw mut (*b.get()).cpu }.cast())
+}
+
 /// What a frame found and has to leave.
 pub(crate) struct Saved {
+    cpu: u32,
     vnet: *mut c_void,
     credential: *mut c_void,
 }
@@ -95,10 +120,13 @@ pub(crate) fn enter(k: &Arc<Kernel>, vnet: Option<&Vnet>) -> Option<Saved> {
     // SAFETY: fields of the thread and of its process.
     unsafe {
         let saved = Saved {
+            cpu: get(this_cpu(), off::KPI_OFF_PC_CPUID),
             vnet: get(thread, off::KPI_OFF_TD_VNET),
             credential: get(thread, off::KPI_OFF_TD_UCRED),
         };
         describe(thread, vnet);
+        set_cpu(k.machine.cpu(k.ncpu));
+        set_stack(k.machine.stack_is_shallow());
         Some(saved)
     }
 }
@@ -133,6 +161,7 @@ impl Saved {
         unsafe {
             put(thread, off::KPI_OFF_TD_VNET, self.vnet);
             put(thread, off::KPI_OFF_TD_UCRED, self.credential);
+            put(this_cpu(), off::KPI_OFF_PC_CPUID, self.cpu);
         }
     }
 }

@@ -335,6 +335,15 @@ impl Machine for Arc<SimMachine> {
         self.lock().random.fill(buf);
     }
 
+    /// Any: drivers may not rely on where they run.
+    fn cpu(&self, ncpu: usize) -> usize {
+        self.lock().order.below(ncpu as u64) as usize
+    }
+
+    fn stack_is_shallow(&self) -> bool {
+        self.lock().order.below(2) == 0
+    }
+
     fn wait(&self, what: &str, done: &mut dyn FnMut() -> bool) {
         let k = kernel().arc();
         let limit = SimMachine::uptime_ns(self) + SLEEP_LIMIT;

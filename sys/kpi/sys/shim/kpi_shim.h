@@ -71,6 +71,12 @@ struct taskqgroup *kpi_taskqgroup(void);
 /* Number of CPUs (mp_ncpus), at least 1, constant while the module is loaded.  any. */
 int	 kpi_ncpus(void);
 
+/* The CPU that runs the caller, below mp_maxid + 1; out of date at once unless the caller is pinned.  any. */
+int	 kpi_curcpu(void);
+
+/* Whether less than half of the calling thread's kernel stack is in use.  any. */
+bool	 kpi_stack_is_shallow(void);
+
 /* ---- locks (lock.c) ------------------------------------------------------------------------------------------- */
 /*
  * The memory handed to an init function is zeroed by the caller.  An unlocked lock may be moved in memory by Rust

@@ -92,3 +92,19 @@ kpi_ncpus(void)
 {
 	return (mp_ncpus);
 }
+
+int
+kpi_curcpu(void)
+{
+	return (PCPU_GET(cpuid));
+}
+
+bool
+kpi_stack_is_shallow(void)
+{
+	size_t size, left;
+
+	size = (size_t)curthread->td_kstack_pages * PAGE_SIZE;
+	left = (uintptr_t)__builtin_frame_address(0) - curthread->td_kstack;
+	return (left > size / 2 && left <= size);
+}

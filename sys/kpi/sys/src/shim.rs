@@ -32,6 +32,8 @@ kernel_functions! {
     pub fn kpi_module_slot() -> *mut *mut c_void;
     pub fn kpi_taskqgroup() -> *mut taskqgroup;
     pub fn kpi_ncpus() -> c_int;
+    pub fn kpi_curcpu() -> c_int;
+    pub fn kpi_stack_is_shallow() -> bool;
 
     pub fn kpi_mtx_init(m: *mut mtx, name: *const c_char);
     pub fn kpi_mtx_destroy(m: *mut mtx);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Receiving: from the socket to the stack.
 //!
-//! UDP callback -> index lookup -> serial queue and a CPU's queue -> opened in the CPU's task ->
-//! replay check, peer's state and delivery, in order. Handshake messages take their own bounded
+//! UDP callback -> index lookup -> serial queue and a CPU's queue -> opened in the CPU's task, or at
+//! once if small and alone -> replay check, peer's state and delivery, in order. Handshake messages take their own bounded
 //! queue, so that a flood of them does not delay data.
 
 use core::net::{IpAddr, SocketAddr};
@@ -47,6 +47,11 @@ impl OpenJob {
         self.packet.as_ref().map_or(0, Mbuf::len)
     }
 
+    /// Whether [`OpenJob::open`] may sleep.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.session.cipher_may_sleep()
+    }
+
     /// Makes the packet one writable buffer, which most are from the start. May allocate.
     pub(crate) fn prepare(&mut self) {
         self.packet = self.packet.take().and_then(|m| m.into_writable(0, 0));
@@ -55,7 +60,8 @@ impl OpenJob {
         }
     }
 
-    /// Opens the packet in place. Neither allocates nor frees nor sleeps.
+    /// Opens the packet in place. Neither allocates nor frees, nor sleeps but for the framework's
+    /// cipher ([`OpenJob::may_sleep`]).
     pub(crate) fn open(&mut self, aead: &dyn Aead) {
         let aead = self.session.aead(aead);
         self.opened = self
@@ -107,7 +113,8 @@ impl Softc {
             return self.drop_input(Reason::ExpiredSession, 1);
         }
         let peer = &session.peer;
-        if peer.opened.len() >= self.module.limits.in_flight() || !self.workers.has_room() {
+        let waiting = peer.opened.len();
+        if waiting >= self.module.limits.in_flight() || !self.workers.has_room() {
             return self.drop_input(Reason::QueueFull, 1);
         }
         let job = OpenJob {
@@ -120,7 +127,7 @@ impl Softc {
         match peer.opened.push(job) {
             Err(_job) => self.drop_input(Reason::NoMemory, 1),
             Ok(ticket) => {
-                if let Err(Job::Open(mut ticket)) = self.submit(Job::Open(ticket)) {
+                if let Err(Job::Open(mut ticket)) = self.open_packet(ticket, waiting) {
                     // As in Peer::dispatch: the job keeps its place, empty, and what others have
                     // finished behind it must not be left there.
                     ticket.packet = None;

@@ -321,7 +321,8 @@ impl Peer {
     /// Gives packets, whose counters begin at `first`, to a CPU.
     fn dispatch(this: &EpochArc<Self>, session: EpochArc<Session>, first: u64, packets: MbufList) {
         let n = packets.len() as u64;
-        if this.sealed.len() >= this.sc.module.limits.in_flight() || !this.sc.workers.has_room() {
+        let (bytes, waiting) = (packets.bytes(), this.sealed.len());
+        if waiting >= this.sc.module.limits.in_flight() || !this.sc.workers.has_room() {
             return this.sc.drop_output(Reason::QueueFull, n);
         }
         let job = SealJob {
@@ -332,7 +333,8 @@ impl Peer {
         let Ok(ticket) = this.sealed.push(job) else {
             return this.sc.drop_output(Reason::NoMemory, n);
         };
-        if let Err(Job::Seal(mut ticket)) = this.sc.submit(Job::Seal(ticket)) {
+        if let Err(Job::Seal(mut ticket)) = this.sc.submit_packet(Job::Seal(ticket), bytes, waiting)
+        {
             // All queues filled up since we looked. The job keeps its place without its packets,
             // and what others have finished behind it meanwhile must not be left there.
             ticket.packets = MbufList::new();

@@ -58,4 +58,9 @@ impl Session {
             None => shared,
         }
     }
+
+    /// Whether the session's cipher is one of the crypto framework's, which may put requests off.
+    pub(crate) fn cipher_may_sleep(&self) -> bool {
+        self.cipher.is_some()
+    }
 }

@@ -2,7 +2,8 @@
 //! The per-CPU tasks that seal and open packets.
 //!
 //! Each packet is given to one CPU's queue, round-robin, whichever peer it belongs to, and keeps
-//! its place in the peer's serial queue. A task takes a batch of packets and goes through three
+//! its place in the peer's serial queue. A small packet that comes alone is not worth the wake-up of
+//! another CPU: it is sealed on the one that it is on, and opened by the thread that brought it. A task takes a batch of packets and goes through three
 //! phases: make each packet one writable buffer (allocates), run the cipher over all of them with
 //! the vector unit held once (neither allocates nor frees), hand in the tickets and deliver what
 //! is finished, in order (sends and receives).
@@ -10,11 +11,13 @@
 //! The task that finishes the packet at the head of a serial queue delivers it, so a packet costs
 //! one hand-over between tasks and not two.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use kpi::epoch::{EpochArc, net_epoch};
 use kpi::queue::BoundedQueue;
 use kpi::serial::{Drained, Ticket};
+use kpi::thread::{curcpu, stack_is_shallow};
+use kpi::time::uptime_coarse_ns;
 use kpi::{AllocError, How, KVec};
 
 use crate::peer::Peer;
@@ -28,6 +31,15 @@ const BATCH_PACKETS: usize = 32;
 const BATCH_BYTES: usize = 64 << 10;
 /// Batches after which a task lets others on its CPU run.
 const BATCHES_A_RUN: usize = 16;
+/// A packet of up to this many bytes, before which nothing waits, stays on its CPU: to wake another
+/// one takes longer than to seal or open it. It is what a request, its answer and TCP's
+/// acknowledgements are; a flow that fills the line has larger ones, or more than one at a time.
+const NEAR_BYTES: usize = 512;
+/// Packets of an interface that are opened where they come in, in [`HERE_PERIOD_NS`]. Under more
+/// load than that, all CPUs shall share it.
+const HERE_PACKETS: usize = 64;
+/// A millisecond, or a tick of the clock if that is longer.
+const HERE_PERIOD_NS: u64 = 1_000_000;
 /// Packets that one peer may have delivered before others get their turn.
 const DELIVERY_LIMIT: usize = 256;
 
@@ -55,6 +67,9 @@ struct Cpu {
 pub(crate) struct Workers {
     cpus: KVec<Cpu>,
     next: AtomicUsize,
+    /// The period in which packets were last opened where they came in, and how many then.
+    here_period: AtomicU64,
+    here: AtomicUsize,
 }
 
 impl Workers {
@@ -74,15 +89,27 @@ impl Workers {
         Ok(Self {
             cpus,
             next: AtomicUsize::new(0),
+            here_period: AtomicU64::new(0),
+            here: AtomicUsize::new(0),
         })
     }
 
-    /// Whether the queue whose turn it is has room, as far as one can tell without taking it.
-    /// Asked before a packet gets its place in a serial queue.
+    /// Whether a queue has room, as far as one can tell without taking it; the one whose turn it is
+    /// is asked first. Asked before a packet gets its place in a serial queue.
     pub(crate) fn has_room(&self) -> bool {
         let turn = self.next.load(Ordering::Relaxed);
-        self.cpu(turn)
-            .is_some_and(|(_, cpu)| cpu.jobs.len_hint() < cpu.jobs.capacity())
+        let mut cpus = (0..self.cpus.len()).filter_map(|n| self.cpu(turn.wrapping_add(n)));
+        cpus.any(|(_, cpu)| cpu.jobs.len_hint() < cpu.jobs.capacity())
+    }
+
+    /// Counts a packet that could be opened where it came in; whether it may.
+    fn stays_here(&self) -> bool {
+        let period = uptime_coarse_ns() / HERE_PERIOD_NS;
+        if self.here_period.load(Ordering::Relaxed) != period {
+            self.here_period.store(period, Ordering::Relaxed);
+            self.here.store(0, Ordering::Relaxed);
+        }
+        self.here.fetch_add(1, Ordering::Relaxed) < HERE_PACKETS
     }
 
     fn cpu(&self, turn: usize) -> Option<(usize, &Cpu)> {
@@ -95,6 +122,51 @@ impl Softc {
     /// Gives `job` to the next CPU, or to any other that has room; `Err` gives it back.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
         let first = self.workers.next.fetch_add(1, Ordering::Relaxed);
+        self.submit_from(first, job)
+    }
+
+    /// Gives the job of a packet to a CPU: to this one if that serves it sooner. `bytes` are the
+    /// packet's, `waiting` the jobs before it in its peer's serial queue.
+    pub(crate) fn submit_packet(&self, job: Job, bytes: usize, waiting: usize) -> Result<(), Job> {
+        if waiting == 0 && bytes <= NEAR_BYTES {
+            let here = curcpu();
+            let idle = self.workers.cpu(here);
+            if idle.is_some_and(|(_, cpu)| cpu.jobs.len_hint() == 0) {
+                return self.submit_from(here, job);
+            }
+        }
+        self.submit(job)
+    }
+
+    /// Opens and delivers a packet in the thread that brought it, if that is the best for it: it is
+    /// small, nothing waits before it, there is little to do in all, its cipher does not sleep, and
+    /// the thread's stack has room for the network stack once more. Otherwise gives the ticket to a
+    /// CPU, as [`Softc::submit_packet`] does.
+    pub(crate) fn open_packet(
+        &self,
+        mut ticket: Ticket<OpenJob>,
+        waiting: usize,
+    ) -> Result<(), Job> {
+        let bytes = ticket.bytes();
+        let here = waiting == 0
+            && bytes <= NEAR_BYTES
+            && !ticket.may_sleep()
+            && stack_is_shallow()
+            && self.workers.stays_here();
+        if !here {
+            return self.submit_packet(Job::Open(ticket), bytes, waiting);
+        }
+        let aead = self.module.aead();
+        let peer = ticket.peer().clone();
+        ticket.prepare();
+        aead.batch(&mut || ticket.open(aead));
+        ticket.finish();
+        self.deliver_opened(&peer, false);
+        Ok(())
+    }
+
+    /// Gives `job` to the CPU whose turn is `first`, or to the first after it that has room.
+    fn submit_from(&self, first: usize, job: Job) -> Result<(), Job> {
         let mut job = job;
         for turn in 0..self.workers.cpus.len() {
             match self.submit_to(first.wrapping_add(turn), job) {
