@@ -41,12 +41,12 @@ VNET_DEFINE_STATIC(struct if_clone *, kpi_cloner);
  * One thread for each CPU.  The kernel cannot take a group apart again (taskqgroup_destroy(9) does nothing), so each
  * unload leaves its sleeping threads behind.  The name shows in top(1).
  */
-static TASKQGROUP_DEFINE(kpi_wg, mp_ncpus, 1);
+static TASKQGROUP_DEFINE(wg_tqg, mp_ncpus, 1);
 
 struct taskqgroup *
 kpi_taskqgroup(void)
 {
-	return (qgroup_kpi_wg);
+	return (qgroup_wg_tqg);
 }
 
 void **
