@@ -40,6 +40,7 @@ port_taken_body() {
 	is "$(sockstat -4lq -P udp -p 4446)" "" "what was opened of the port that is taken"
 	check ifconfig wg0 down
 	is "$(sockstat -46lq -P udp -p 4445)" "" "sockets of an interface that is down"
+	stop_floods
 }
 
 kmod_case user_cookie 90 "the mark of wg(8) is the cookie of the sockets, which ipfw(4) sees"

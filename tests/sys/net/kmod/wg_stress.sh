@@ -119,8 +119,8 @@ writers_body() {
 
 kmod_case moving 240 "moving an interface into a jail and back under traffic"
 moving_body() {
-	# Only what comes out of the tunnel: the kernel itself (14.2) has no lock against a process that sends by an interface
-	# while it moves, whichever driver that has.
+	# Only what comes out of the tunnel. rip6_send() of 14.2 looks into if_afdata of the interface that it has sent by after
+	# its epoch section; while an interface moves that is a null pointer, whichever driver it has.
 	pair 4
 	pings a 10.77.0.2
 	flood b 10.77.0.1

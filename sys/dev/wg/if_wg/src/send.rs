@@ -115,10 +115,13 @@ impl Softc {
     ///
     /// # Errors
     /// ENETDOWN while the interface is down, EINVAL for what is not sound IP, EAFNOSUPPORT for IP
-    /// of another version than `af`, ENETUNREACH when
-    /// no peer serves the destination, EHOSTUNREACH when its peer has no endpoint, ELOOP for a
-    /// packet that has been here before, ENOBUFS without memory or room. The packet is gone in
-    /// every case, and its sender told by ICMP where that helps.
+    /// of another version than `af`, ENETUNREACH when no peer serves the destination, EHOSTUNREACH
+    /// when its peer has no endpoint, ELOOP for a packet that has been here before, ENOBUFS without
+    /// memory to look at it. The packet is gone in every case, and its sender told by ICMP where
+    /// that helps.
+    ///
+    /// No error tells of a full queue: the packet is lost as on any link, and counted. TCP would
+    /// take ENOBUFS as a reason to begin anew with a window of one segment.
     pub(crate) fn output_packet(
         &self,
         ep: &Epoch,
