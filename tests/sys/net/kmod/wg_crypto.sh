@@ -27,19 +27,7 @@ carries() {
 	pair 4
 	all_ways
 	stream a b 10.77.0.2 1
-	if [ -x "$dir/probe" ]; then
-		end=$(on b wg show wg0 endpoints)
-		before=$(counter drop_bad_tag)
-		on a "$dir/probe" corrupt "$left" 5 &
-		sleep 1
-		on a ping -nq -c 20 -i 0.1 10.77.0.2 >/dev/null
-		wait $! || fail "nothing was forged"
-		# shellcheck disable=SC2317 # called by name
-		counted() { [ "$(counter drop_bad_tag)" -ge $((before + 5)) ]; }
-		eventually 5 counted
-		is "$(on b wg show wg0 endpoints)" "$end" "endpoint"
-		pings a 10.77.0.2
-	fi
+	[ ! -x "$dir/probe" ] || forge
 	unload
 }
 # sessions: what the crypto framework has allocated now.

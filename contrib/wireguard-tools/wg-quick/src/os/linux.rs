@@ -291,26 +291,7 @@ fn default_steps(job: &Job, seen: &Seen, v4: bool) -> Vec<Step> {
         .undone_by(cmd!["ip", family, "rule", "delete", "table", mark]),
         // Each later rule comes before the earlier ones: what the usual table knows better than by its default route
         // is left to it.
-        Step::run(cmd![
-            "ip",
-            family,
-            "rule",
-            "add",
-            "table",
-            "main",
-            "suppress_prefixlength",
-            "0"
-        ])
-        .undone_by(cmd![
-            "ip",
-            family,
-            "rule",
-            "delete",
-            "table",
-            "main",
-            "suppress_prefixlength",
-            "0"
-        ]),
+        Step::run(suppressor(v4, "add", None)).undone_by(suppressor(v4, "delete", None)),
         Step::run(cmd![
             "ip", family, "route", "add", any, "dev", job.name, "table", mark
         ]),
@@ -465,6 +446,19 @@ fn rule(entry: &Value) -> Rule {
     }
 }
 
+/// What adds or deletes a rule that takes all but the default routes of the usual table.
+fn suppressor(v4: bool, verb: &str, priority: Option<u64>) -> Cmd {
+    let rule = [family(v4), "rule", verb, "table", "main"];
+    let words = rule.into_iter().chain(["suppress_prefixlength", "0"]);
+    let priority = priority.map(|p| ["priority".to_owned(), p.to_string()]);
+    Cmd::new(
+        "ip",
+        words
+            .map(str::to_owned)
+            .chain(priority.into_iter().flatten()),
+    )
+}
+
 /// What removes the rules that a default route with this mark brought: for each rule about the mark that one which
 /// was added after it, hence stands before it. Another tunnel's stay.
 pub fn remove_rules(rules: &[Rule], mark: u32, v4: bool) -> Vec<Cmd> {
@@ -480,36 +474,10 @@ pub fn remove_rules(rules: &[Rule], mark: u32, v4: bool) -> Vec<Cmd> {
         let before = suppressors
             .iter()
             .rfind(|rule| rule.priority < ours.priority);
-        let mut words = cmd![
-            "ip",
-            family,
-            "rule",
-            "delete",
-            "table",
-            "main",
-            "suppress_prefixlength",
-            "0"
-        ];
-        match before {
-            None => continue,
-            // As the stock script has it, as long as it cannot mean another's.
-            Some(_) if suppressors.len() == 1 => {}
-            Some(rule) => {
-                words = cmd![
-                    "ip",
-                    family,
-                    "rule",
-                    "delete",
-                    "table",
-                    "main",
-                    "suppress_prefixlength",
-                    "0",
-                    "priority",
-                    rule.priority
-                ];
-            }
-        }
-        cmds.push(words);
+        let Some(rule) = before else { continue };
+        // The stock script names no priority, which will do as long as it cannot mean another's.
+        let priority = (suppressors.len() > 1).then_some(rule.priority);
+        cmds.push(suppressor(v4, "delete", priority));
     }
     cmds
 }
