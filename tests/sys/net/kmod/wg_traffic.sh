@@ -124,6 +124,33 @@ crossed_next_hop_body() {
 	pings a 203.0.113.9
 }
 
+kmod_case ipv6_disabled 60 "an interface without IPv6 address takes IPv6 out of the tunnel only after -ifdisabled"
+ipv6_disabled_body() {
+	hosts
+	tunnel a 1
+	key b
+	check on b ifconfig wg0 create >/dev/null
+	check on b wg set wg0 private-key "$PWD/b.key" listen-port 51820
+	check on b ifconfig wg0 inet 10.77.0.2/24 up
+	check on b ifconfig lo0 inet6 2001:db8:9::1/128
+	peer a b 2 192.0.2.2:51820 allowed-ips 10.77.0.2/32,2001:db8:9::1/128
+	peer b a 1 192.0.2.1:51820
+	check on a route add -inet6 2001:db8:9::1/128 -interface wg0
+	check on b route add -inet6 fd77::/64 -interface wg0
+	pings a 10.77.0.2
+	has "$(on b ifconfig wg0)" IFDISABLED
+	received() { on b netstat -I wg0 -n -f link | awk 'NR == 2 { print $(NF - 5) }'; }
+	before=$(received)
+	refuse on a ping -6 -nq -c 2 -t 3 2001:db8:9::1
+	[ "$(received)" -ge $((before + 2)) ] || fail "not received: $(received) after $before"
+	# The other direction works, so that only the answer is missing.
+	on b ping -6 -nq -c 2 -t 3 -S 2001:db8:9::1 fd77::1 >/dev/null
+	has "$(on a netstat -s -p icmp6)" "echo reply: 2"
+	check on b ifconfig wg0 inet6 -ifdisabled
+	pings a 2001:db8:9::1
+	pings b fd77::1 -S 2001:db8:9::1
+}
+
 kmod_case roaming 60 "a peer that moves to another port is followed"
 roaming_body() {
 	pair 4
