@@ -31,12 +31,8 @@ check_shellcheck() {
 		[[ $f != *.sh && $f != *.bash && $(head -c 64 "$f" | head -n 1) != '#!'*sh ]] || echo "$f"
 	done | xargs -r shellcheck -x -P SCRIPTDIR -S warning
 }
-check_python() {
-	files '*.py' | xargs -r python3 -c '
-import ast, sys
-for name in sys.argv[1:]:
-    ast.parse(open(name).read(), name)'
-}
+check_ruff() { files '*.py' | xargs -r build/venv/bin/ruff check --quiet --output-format concise; }
+check_typos() { build/venv/bin/typos --format brief; }
 # The protocol, the driver and the codec are safe code without std; only kpi and hostkern touch the
 # kernel's or the system's C interface.
 check_unsafe() {
@@ -89,7 +85,7 @@ long_files() {
 	done
 }
 
-(($#)) || set -- rustfmt clippy rustdoc shellcheck python unsafe leftovers places manuals messages licence length
+(($#)) || set -- rustfmt clippy rustdoc shellcheck ruff typos unsafe leftovers places manuals messages licence length
 passed=0 failed=0
 for check; do
 	if output=$("check_$check" 2>&1); then

@@ -9,7 +9,7 @@
 #
 #   build   C compiler, libclang, FreeBSD's headers (PyPI ziglang + libck-dev), the Rust toolchain
 #   run     wg(8), ip(8), iperf3, ping, wireguard-go
-#   lint    shellcheck, mandoc
+#   lint    shellcheck, mandoc, ruff, typos
 #   miri    a nightly toolchain with Miri
 #   test    run + kyua, zsh, fish, tcsh, QEMU, Debian's cloud kernel (only unpacked), boringtun-cli
 #   cross   Rust's standard library for FreeBSD and for Linux with musl
@@ -28,6 +28,8 @@ ziglang=0.15.2
 boringtun=0.7.1
 gotatun=0.10.2
 cargo_fuzz=0.13.2
+ruff=0.17.6
+typos=1.52.0
 
 say() { printf '\033[1msetup:\033[0m %s\n' "$*" >&2; }
 die() {
@@ -119,7 +121,13 @@ setup_build() {
 
 setup_run() { apt wireguard-tools wireguard-go iproute2 iperf3 iputils-ping util-linux procps; }
 
-setup_lint() { apt shellcheck git mandoc; }
+setup_lint() {
+	apt shellcheck git mandoc python3 python3-venv
+	local wheel
+	for wheel in "ruff==$ruff" "typos==$typos"; do
+		compgen -G "$build/venv/lib/python3*/site-packages/${wheel/==/-}.dist-info" >/dev/null || pip "$wheel"
+	done
+}
 
 setup_vm() { apt qemu-system-x86 makefs; }
 
