@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use hostkern::backend::Family;
 use hostkern::sim::Rng;
 use hostkern::sim::{Host, Sim};
-use wg::messages::{Message, Response};
+use wg::messages::{Initiation, Message, RESPONSE_LEN, Response};
 use wg::wg_cookie::Macs;
 use wg::wg_crypto::PORTABLE;
-use wg::wg_noise::{Handshake, Identity, Keypair, StampClock};
+use wg::wg_noise::{Handshake, Identity, Keypair, StampClock, read_initiation};
 
 use crate::{millis, private_key};
 
@@ -100,6 +100,20 @@ impl Ghost {
         };
         self.session = Some(Keypair::new(keys, sim.now()));
         true
+    }
+
+    /// Answers an initiation: the response, with MACs, and the session that a packet of its receiver's will confirm.
+    pub fn answer(&mut self, sim: &Sim, message: &[u8]) -> Option<([u8; RESPONSE_LEN], Keypair)> {
+        let initiation = Initiation::parse(message).ok()?;
+        let incoming = read_initiation(&self.id, &initiation).ok()?;
+        self.noise.accept_initiation(incoming, sim.now()).ok()?;
+        self.next_index += 1;
+        let (mut response, keys) = self
+            .noise
+            .create_response(self.next_index, &mut self.rng)
+            .ok()?;
+        self.macs.add_to_response(&mut response, sim.now());
+        Some((response, Keypair::new(keys, sim.now())))
     }
 
     /// Takes a cookie reply; true if it is for us.

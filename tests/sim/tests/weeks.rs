@@ -88,8 +88,7 @@ fn busy_week(sim: &Sim, a: &Node, b: &Node) {
     let mut initiations = 0;
     let minutes = 7 * 24 * 60;
     for i in 0..minutes {
-        // A question and its answer. (If both began a handshake at one moment, each would forget the session that the
-        // other still sends on, as in the field.)
+        // A question and its answer.
         a.send(sim, &packet("10.0.0.1", "10.0.0.2", i, 100))
             .unwrap();
         sim.run_for(secs(1));

@@ -19,7 +19,7 @@ use kpi::{Errno, Result};
 use wg::messages::{CookieReply, INITIATION_LEN, Initiation, Message, Response};
 use wg::ratelimit::RateLimiter;
 use wg::wg_cookie::{Macced, Verdict};
-use wg::wg_noise::{Identity, read_initiation};
+use wg::wg_noise::{Identity, Tie, read_initiation};
 
 use crate::index::Target;
 use crate::peer::{Endpoint, Peer};
@@ -258,6 +258,7 @@ impl Softc {
                 }
             };
             handshake.macs.add_to_response(&mut reply, now);
+            handshake.crossed = handshake.noise.pending_index().is_some();
             peer.install_responder(session);
             reply
         };
@@ -299,7 +300,13 @@ impl Softc {
                 Ok(session)
             });
             match session {
-                Ok(session) => peer.install_initiator(session),
+                Ok(session) => {
+                    let tie = match handshake.crossed {
+                        true => Tie::crossed(identity.public(), &peer.public),
+                        false => Tie::Ours,
+                    };
+                    peer.install_initiator(session, tie);
+                }
                 Err(AllocError) => {
                     self.index.remove(m.receiver());
                     return Err(Reason::NoMemory);
@@ -420,6 +427,8 @@ impl Peer {
             if let Some(old) = old {
                 sc.index.remove(old);
             }
+            // Whatever we have answered so far was before this one.
+            handshake.crossed = false;
             handshake.macs.add_to_initiation(&mut message, now);
             message
         };

@@ -21,7 +21,7 @@ use kpi::time::{realtime, uptime_ns};
 use kpi::{AllocError, How, KArc, Sleepable};
 use wg::timers::Timers;
 use wg::wg_cookie::Macs;
-use wg::wg_noise::{Fallen, Handshake, Identity, Slots};
+use wg::wg_noise::{Confirmed, Fallen, Handshake, Identity, Slots, Tie};
 
 use crate::receive::OpenJob;
 use crate::send::SealJob;
@@ -71,6 +71,8 @@ pub(crate) enum Event {
 pub(crate) struct HandshakeState {
     pub(crate) noise: Handshake,
     pub(crate) macs: Macs,
+    /// The session that waits is of an initiation that we answered while one of ours was out.
+    pub(crate) crossed: bool,
 }
 
 pub(crate) struct Peer {
@@ -121,6 +123,7 @@ impl Peer {
                 HandshakeState {
                     noise: Handshake::new(public, &[0; 32], identity),
                     macs: Macs::new(public),
+                    crossed: false,
                 },
             ),
             sessions: Mutex::new(c"wg sessions", Slots::new()),
@@ -214,11 +217,11 @@ impl Peer {
 
     /// Installs the session of a handshake that we opened. The handshake lock is held, and the
     /// peer is not dead.
-    pub(crate) fn install_initiator(&self, session: EpochArc<Session>) {
+    pub(crate) fn install_initiator(&self, session: EpochArc<Session>, tie: Tie) {
         let fallen = {
             let mut slots = self.sessions.lock();
             self.current.set(Some(session.clone()));
-            slots.install_initiator(session)
+            slots.install_initiator(session, tie)
         };
         self.retire(fallen);
     }
@@ -230,19 +233,28 @@ impl Peer {
         self.retire(fallen);
     }
 
-    /// The first packet on a session that we answered for has come: from now on we send on it.
+    /// The first packet on a session that we answered for has come: from now on we send on it,
+    /// unless the peer opened it while we opened one that is to remain.
     pub(crate) fn confirm(this: &EpochArc<Self>, session: &EpochArc<Session>, ep: &Epoch) {
         session.unconfirmed.store(false, Ordering::Relaxed);
-        let fallen = {
+        let confirmed = {
             let mut slots = this.sessions.lock();
-            let fallen = slots.confirm(|waiting| EpochArc::ptr_eq(waiting, session));
-            if fallen.is_some() {
+            let confirmed = slots.confirm(|waiting| EpochArc::ptr_eq(waiting, session));
+            if confirmed
+                .as_ref()
+                .is_some_and(|confirmed| confirmed.current)
+            {
                 this.current.set(Some(session.clone()));
             }
-            fallen
+            confirmed
         };
-        let Some(fallen) = fallen else { return };
+        let Some(Confirmed { current, fallen }) = confirmed else {
+            return;
+        };
         this.retire(fallen);
+        if !current {
+            return;
+        }
         this.handshake_complete();
         Self::flush_staged(this, ep);
     }

@@ -59,7 +59,7 @@ use crate::wg_crypto::{
 mod session;
 mod stamp;
 
-pub use session::{Fallen, Keypair, Slots};
+pub use session::{Confirmed, Fallen, Keypair, Slots, Tie};
 pub use stamp::{StampClock, Tai64n};
 
 type Hash = [u8; KEY_LEN];

@@ -181,13 +181,12 @@ fn slots(previous: Option<u32>, current: Option<u32>, next: Option<u32>) -> Slot
     let mut s = Slots::new();
     // The only way to a given state is by the rules.
     if let Some(p) = previous {
-        assert_eq!(fell(s.install_initiator(p)), []);
-        assert_eq!(fell(s.install_initiator(current.unwrap())), []);
+        assert_eq!(fell(s.install_initiator(p, Tie::Ours)), []);
+        assert_eq!(fell(s.install_initiator(current.unwrap(), Tie::Ours)), []);
     } else if let Some(c) = current {
-        assert_eq!(fell(s.install_initiator(c)), []);
+        assert_eq!(fell(s.install_initiator(c, Tie::Ours)), []);
     }
     if let Some(n) = next {
-        assert!(previous.is_none(), "installing next drops previous");
         assert_eq!(fell(s.install_responder(n)), []);
     }
     assert_eq!(state(&s), (previous, current, next));
@@ -211,22 +210,56 @@ fn fell(f: Fallen<u32>) -> Vec<u32> {
 /// A handshake that we opened.
 #[test]
 fn install_initiator() {
-    let mut s = slots(None, None, None);
-    assert_eq!(fell(s.install_initiator(9)), []);
-    assert_eq!(state(&s), (None, Some(9), None));
+    for tie in [Tie::Ours, Tie::Theirs] {
+        for (before, fallen) in [
+            ((None, None, None), &[][..]),
+            ((None, None, Some(3)), &[]),
+            ((None, Some(2), None), &[]),
+            ((Some(1), Some(2), None), &[1]),
+            ((Some(1), Some(2), Some(3)), &[1]),
+        ] {
+            let mut s = slots(before.0, before.1, before.2);
+            assert_eq!(fell(s.install_initiator(9, tie)), fallen);
+            assert_eq!(state(&s), (before.1, Some(9), before.2), "what waits stays");
+        }
+    }
+}
 
-    let mut s = slots(Some(1), Some(2), None);
-    assert_eq!(fell(s.install_initiator(9)), [1]);
-    assert_eq!(state(&s), (Some(2), Some(9), None));
+/// A handshake that we opened while one that we answered waits: which one remains when both are used.
+#[test]
+fn ties() {
+    let mut s = slots(Some(1), Some(2), Some(3));
+    let _ = s.install_initiator(9, Tie::Ours);
+    let c = s.confirm(|&k| k == 3).unwrap();
+    assert!(!c.current, "it has lost");
+    assert_eq!(fell(c.fallen), [2]);
+    assert_eq!(state(&s), (Some(3), Some(9), None));
 
-    // With a session that waits: the peer may already send on it, so it is kept before `current`.
+    let mut s = slots(Some(1), Some(2), Some(3));
+    let _ = s.install_initiator(9, Tie::Theirs);
+    let c = s.confirm(|&k| k == 3).unwrap();
+    assert!(c.current, "it has won");
+    assert_eq!(fell(c.fallen), [2]);
+    assert_eq!(state(&s), (Some(9), Some(3), None));
+
+    // The tie concerns the session that waits, and no later one.
     let mut s = slots(None, Some(2), Some(3));
-    assert_eq!(fell(s.install_initiator(9)), [2]);
-    assert_eq!(state(&s), (Some(3), Some(9), None));
+    let _ = s.install_initiator(9, Tie::Ours);
+    assert_eq!(fell(s.install_responder(4)), [3]);
+    assert!(s.confirm(|_| true).unwrap().current);
+    let mut s = slots(None, Some(2), Some(3));
+    let _ = s.install_initiator(9, Tie::Ours);
+    let _ = s.clear();
+    let _ = s.install_responder(4);
+    assert!(s.confirm(|_| true).unwrap().current);
+    let mut s = slots(None, Some(2), None);
+    let _ = s.install_initiator(9, Tie::Ours);
+    let _ = s.install_responder(4);
+    assert!(s.confirm(|_| true).unwrap().current);
 
-    let mut s = slots(None, None, Some(3));
-    assert_eq!(fell(s.install_initiator(9)), []);
-    assert_eq!(state(&s), (Some(3), Some(9), None));
+    let (small, large) = ([1; 32], [2; 32]);
+    assert_eq!(Tie::crossed(&small, &large), Tie::Ours);
+    assert_eq!(Tie::crossed(&large, &small), Tie::Theirs);
 }
 
 /// A handshake that we answered.
@@ -237,26 +270,28 @@ fn install_responder() {
     assert_eq!(state(&s), (None, None, Some(9)));
 
     let mut s = slots(Some(1), Some(2), None);
-    assert_eq!(fell(s.install_responder(9)), [1]);
-    assert_eq!(state(&s), (None, Some(2), Some(9)));
+    assert_eq!(fell(s.install_responder(9)), []);
+    assert_eq!(state(&s), (Some(1), Some(2), Some(9)));
 
-    let mut s = slots(None, Some(2), Some(3));
+    let mut s = slots(Some(1), Some(2), Some(3));
     assert_eq!(fell(s.install_responder(9)), [3]);
-    assert_eq!(state(&s), (None, Some(2), Some(9)));
+    assert_eq!(state(&s), (Some(1), Some(2), Some(9)));
 }
 
 /// The first packet on a session that waits.
 #[test]
 fn confirm() {
-    let mut s = slots(None, Some(2), Some(3));
-    assert!(s.confirm(|&k| k == 2).is_none(), "on current: nothing");
-    assert_eq!(state(&s), (None, Some(2), Some(3)));
-    assert_eq!(fell(s.confirm(|&k| k == 3).unwrap()), []);
+    let mut s = slots(Some(1), Some(2), Some(3));
+    assert!(s.confirm(|&k| k < 3).is_none(), "on the others: nothing");
+    assert_eq!(state(&s), (Some(1), Some(2), Some(3)));
+    let c = s.confirm(|&k| k == 3).unwrap();
+    assert!(c.current);
+    assert_eq!(fell(c.fallen), [1]);
     assert_eq!(state(&s), (Some(2), Some(3), None));
     assert!(s.confirm(|&k| k == 3).is_none(), "once");
 
     let mut s = slots(None, None, Some(3));
-    assert_eq!(fell(s.confirm(|&k| k == 3).unwrap()), []);
+    assert_eq!(fell(s.confirm(|&k| k == 3).unwrap().fallen), []);
     assert_eq!(state(&s), (None, Some(3), None));
     assert!(slots(None, Some(1), None).confirm(|_| true).is_none());
 }
@@ -286,19 +321,29 @@ fn no_session_is_lost_or_doubled() {
                 0..3 => {
                     made += 1;
                     live.insert(made);
-                    let f = fell(s.install_initiator(made));
+                    let tie = [Tie::Ours, Tie::Theirs][rng.next() as usize % 2];
+                    let f = fell(s.install_initiator(made, tie));
                     assert_eq!(s.current(), Some(&made));
-                    assert_eq!(s.next(), None);
+                    assert_eq!(s.next().copied(), before.2);
                     f
                 }
                 3..6 => {
                     made += 1;
                     live.insert(made);
                     let f = fell(s.install_responder(made));
-                    assert_eq!(state(&s), (None, before.1, Some(made)));
+                    assert_eq!(state(&s), (before.0, before.1, Some(made)));
                     f
                 }
-                6..9 => s.confirm(|_| true).map(fell).unwrap_or_default(),
+                6..9 => {
+                    let confirmed = s.confirm(|_| true);
+                    let confirmed = confirmed.map(|c| (c.current, fell(c.fallen)));
+                    let now = match &confirmed {
+                        Some((true, _)) => before.2,
+                        _ => before.1,
+                    };
+                    assert_eq!(s.current().copied(), now);
+                    confirmed.map(|c| c.1).unwrap_or_default()
+                }
                 _ => fell(s.clear()),
             };
             for f in fallen {
@@ -312,24 +357,31 @@ fn no_session_is_lost_or_doubled() {
     }
 }
 
-/// Both sides open at once, in every order of arrival: each side can open what the other sends.
+/// Both sides open at once, in every order of arrival: each side can open what the other sends; and when both have seen
+/// that the handshakes crossed, they come to send on the same session.
 #[test]
 fn simultaneous_sessions_always_match() {
-    // Session 1 was opened by a, 2 by b. Events of each side: it installs its own session when
-    // the response comes, the other's when it answers.
+    // Session 1 was opened by a, whose key is the smaller one, 2 by b. Events of each side: it installs its own session
+    // when the response comes, the other's when it answers. It sees that they cross if it answers first.
     for order_a in [[1, 2], [2, 1]] {
         for order_b in [[1, 2], [2, 1]] {
             let (mut a, mut b) = (Slots::new(), Slots::new());
+            let crossed = order_a == [2, 1] && order_b == [1, 2];
             for k in order_a {
                 let _ = if k == 1 {
-                    a.install_initiator(k)
+                    a.install_initiator(k, Tie::Ours)
                 } else {
                     a.install_responder(k)
                 };
             }
             for k in order_b {
                 let _ = if k == 2 {
-                    b.install_initiator(k)
+                    let tie = if order_b == [1, 2] {
+                        Tie::Theirs
+                    } else {
+                        Tie::Ours
+                    };
+                    b.install_initiator(k, tie)
                 } else {
                     b.install_responder(k)
                 };
@@ -341,6 +393,9 @@ fn simultaneous_sessions_always_match() {
                 let sent = *b.current().unwrap();
                 assert!(a.iter().any(|&k| k == sent), "{order_a:?} {order_b:?}");
                 let _ = a.confirm(|&k| k == sent);
+            }
+            if crossed {
+                assert_eq!((a.current(), b.current()), (Some(&1), Some(&1)));
             }
         }
     }

@@ -120,6 +120,11 @@ impl Keypair {
         self.state.fetch_max(DEAD, Ordering::Relaxed);
     }
 
+    /// Whether [`Keypair::revoke`] was called: what was sealed or is to be opened is void.
+    pub fn is_revoked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == DEAD
+    }
+
     /// The header of the packet with this counter.
     pub fn header(&self, counter: u64) -> DataHeader {
         DataHeader {
@@ -161,16 +166,56 @@ impl<T> IntoIterator for Fallen<T> {
     }
 }
 
+/// Which session is to remain: one that we opened, or the one that we answered for and that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tie {
+    /// Ours: it is the younger one, or both sides opened before either knew of the other's
+    /// handshake, and it has won.
+    Ours,
+    /// The peer's, as it has won such a tie.
+    Theirs,
+}
+
+impl Tie {
+    /// Breaks the tie of two handshakes that crossed: the one that was opened with the smaller
+    /// public key remains. Both sides come to the same end without a word.
+    pub fn crossed(own: &[u8; 32], remote: &[u8; 32]) -> Self {
+        if own < remote {
+            Self::Ours
+        } else {
+            Self::Theirs
+        }
+    }
+}
+
+/// What the first packet on a waiting session did.
+pub struct Confirmed<T> {
+    /// The session is `current` now; else it is only received on.
+    pub current: bool,
+    /// What it pushed out.
+    pub fallen: Fallen<T>,
+}
+
 /// The sessions of one peer: the one in use, the one before it, and one that waits to be used.
 ///
 /// `T` is the caller's handle of a session. The rules are those of the field, which follow from
 /// paper section 6.3: whoever opened a handshake may send on its session at once; whoever answered
 /// may not until a packet on it proves that the response has arrived, so that session waits as
 /// `next`. The `previous` one is kept for packets that were under way when `current` changed.
+///
+/// The field has no rule for two handshakes that cross and both succeed. If each side went on with
+/// the one that it opened, both would be initiators: they would renew together for ever, and each
+/// renewal would push out the session that the other side still sends on. So the two sides break
+/// the tie ([`Tie`]). Whoever opened sends on its own session in any case, until a packet on the
+/// one that is to remain shows that the peer has it. A peer that does not break ties either
+/// forgets its own handshake when it answers ours, or goes on sending on its own; both are
+/// received.
 pub struct Slots<T> {
     previous: Option<T>,
     current: Option<T>,
     next: Option<T>,
+    /// `current` is to remain: a packet on `next` makes that one `previous`.
+    outranked: bool,
 }
 
 impl<T> Default for Slots<T> {
@@ -186,6 +231,7 @@ impl<T> Slots<T> {
             previous: None,
             current: None,
             next: None,
+            outranked: false,
         }
     }
 
@@ -209,40 +255,46 @@ impl<T> Slots<T> {
         self.previous.iter().chain(&self.current).chain(&self.next)
     }
 
-    /// Installs the session of a handshake that we opened, to be sent on at once.
+    /// Installs the session of a handshake that we opened, to be sent on at once; `tie` decides
+    /// between it and a `next`.
     ///
-    /// A waiting `next` becomes `previous`: the peer may already send on it, as it opened that
-    /// handshake (both sides opened at once), and it is younger than `current`.
-    pub fn install_initiator(&mut self, session: T) -> Fallen<T> {
+    /// In either case `next` goes on waiting, and `current` becomes `previous`: what is under way
+    /// may be on each of the three. The peer sends on the old one until it has our response, or a
+    /// packet on the new one.
+    pub fn install_initiator(&mut self, session: T, tie: Tie) -> Fallen<T> {
+        self.outranked = self.next.is_some() && tie == Tie::Ours;
         let old = self.current.replace(session);
-        match self.next.take() {
-            Some(next) => Fallen([self.previous.replace(next), old, None]),
-            None => Fallen([core::mem::replace(&mut self.previous, old), None, None]),
-        }
+        Fallen([core::mem::replace(&mut self.previous, old), None, None])
     }
 
     /// Installs the session of a handshake that we answered: it waits as `next` until
-    /// [`Slots::confirm`]. An unconfirmed one before it, and `previous`, fall out.
+    /// [`Slots::confirm`]. An unconfirmed one before it falls out. `previous` stays, since an
+    /// initiation says nothing about which session its sender uses meanwhile.
     pub fn install_responder(&mut self, session: T) -> Fallen<T> {
-        Fallen([self.next.replace(session), self.previous.take(), None])
+        self.outranked = false;
+        Fallen([self.next.replace(session), None, None])
     }
 
     /// To be called when an authenticated packet was received on a session: if `is_it` recognises
-    /// the waiting session, that one becomes `current`, and `current` becomes `previous`.
+    /// the waiting session, that one becomes `current`, and `current` becomes `previous`. It becomes
+    /// `previous` itself if `current` is to remain.
     ///
     /// None if it was received on another session, which changes nothing.
-    pub fn confirm(&mut self, is_it: impl FnOnce(&T) -> bool) -> Option<Fallen<T>> {
+    pub fn confirm(&mut self, is_it: impl FnOnce(&T) -> bool) -> Option<Confirmed<T>> {
         let next = self.next.take_if(|next| is_it(next))?;
-        let old = self.current.replace(next);
-        Some(Fallen([
-            core::mem::replace(&mut self.previous, old),
-            None,
-            None,
-        ]))
+        let current = !core::mem::replace(&mut self.outranked, false);
+        let old = if current {
+            self.current.replace(next)
+        } else {
+            Some(next)
+        };
+        let fallen = Fallen([core::mem::replace(&mut self.previous, old), None, None]);
+        Some(Confirmed { current, fallen })
     }
 
     /// Drops all sessions.
     pub fn clear(&mut self) -> Fallen<T> {
+        self.outranked = false;
         Fallen([self.previous.take(), self.current.take(), self.next.take()])
     }
 }
