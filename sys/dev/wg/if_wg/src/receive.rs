@@ -161,7 +161,6 @@ pub(crate) struct Delivery<'p> {
     authenticated: u64,
     bytes: u64,
     data: bool,
-    rekey: bool,
 }
 
 impl<'p> Delivery<'p> {
@@ -174,7 +173,6 @@ impl<'p> Delivery<'p> {
             authenticated: 0,
             bytes: 0,
             data: false,
-            rekey: false,
         }
     }
 }
@@ -211,8 +209,6 @@ impl Deliver<OpenJob> for Delivery<'_> {
         }
         self.peer.roam(from);
         self.authenticated = self.authenticated.saturating_add(1);
-        self.rekey |= session.keypair.rekey_after_receive(self.now)
-            && self.peer.timers.last_minute_handshake();
 
         m.trim_front(DATA_HEADER_LEN);
         let plain = m.len().saturating_sub(TAG_LEN);
@@ -244,7 +240,6 @@ impl Deliver<OpenJob> for Delivery<'_> {
             authenticated,
             bytes,
             data,
-            rekey,
         } = turn;
         if authenticated == 0 {
             return;
@@ -258,7 +253,12 @@ impl Deliver<OpenJob> for Delivery<'_> {
         if data {
             peer.note(peer.timers.data_received(now));
         }
-        if rekey {
+        // The session that we send on counts, whichever these packets came on.
+        let ending = peer.current.load(ep).is_some_and(|current| {
+            let keypair = &current.get().keypair;
+            keypair.may_send(now) && keypair.rekey_after_receive(now)
+        });
+        if ending && peer.timers.last_minute_handshake() {
             Peer::post(peer, Event::Initiate);
         }
         if !packets.is_empty() {
