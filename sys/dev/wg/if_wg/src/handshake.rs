@@ -260,6 +260,8 @@ impl Softc {
             handshake.macs.add_to_response(&mut reply, now);
             handshake.crossed = handshake.noise.pending_index().is_some();
             peer.install_responder(session);
+            // Under the lock, so that an initiation of ours that is wanted at this moment sees it.
+            peer.timers.handshake_answered(now);
             reply
         };
         count(&self.module.stats.handshakes.initiations_answered);
@@ -386,12 +388,22 @@ impl Softc {
 }
 
 impl Peer {
-    /// Opens a handshake, unless one was opened less than REKEY_TIMEOUT ago. `retry` says that this
-    /// continues one that was not answered.
+    /// Opens a handshake, unless one was opened or answered less than REKEY_TIMEOUT ago; then, and
+    /// when it fails, it is tried again later. `retry` says that this is such a later attempt.
     pub(crate) fn initiate(this: &EpochArc<Self>, retry: bool) {
         let sc = &this.sc;
         let now = uptime_ns();
         if this.endpoint().is_none() {
+            // Whoever sets it asks again, and nobody else can make this possible.
+            return;
+        }
+        this.note(this.timers.initiation_wanted(now, retry, random::u32()));
+        if !this.timers.initiation_possible(now) {
+            // After the deadline was left: who completes a handshake installs the session and then
+            // takes the deadline away. One of the two sees the other.
+            if net_epoch(|ep| this.has_new_session(now, ep)) {
+                this.timers.initiation_void();
+            }
             return;
         }
         let message = {
@@ -404,12 +416,11 @@ impl Peer {
                     .ifp
                     .debug(format_args!("peer {}: no private key is set", this.id));
             };
-            if this.is_dead() || !this.timers.initiation_due(now, retry) {
+            if this.is_dead() || !this.timers.initiation_due(now) {
                 return;
             }
             let Ok(index) = sc.index.insert_new(Target::Handshake(this.clone())) else {
-                sc.drop_output(Reason::NoMemory, 1);
-                return this.note(this.timers.handshake_initiated(now, random::u32()));
+                return sc.drop_output(Reason::NoMemory, 1);
             };
             let old = handshake.noise.pending_index();
             let (secs, nanos) = realtime();
@@ -419,10 +430,9 @@ impl Peer {
                 .create_initiation(&identity, index, stamp, &mut KernelRng);
             let Some(mut message) = made else {
                 sc.index.remove(index);
-                sc.ifp
+                return sc
+                    .ifp
                     .debug(format_args!("peer {}: its public key is unusable", this.id));
-                // Tried and failed, like one that is not answered: it ends in giving up.
-                return this.note(this.timers.handshake_initiated(now, random::u32()));
             };
             if let Some(old) = old {
                 sc.index.remove(old);

@@ -19,7 +19,7 @@ use kpi::serial::Serial;
 use kpi::sync::{Mutex, RwLock};
 use kpi::time::{realtime, uptime_ns};
 use kpi::{AllocError, How, KArc, Sleepable};
-use wg::timers::Timers;
+use wg::timers::{REKEY_TIMEOUT, Timers};
 use wg::wg_cookie::Macs;
 use wg::wg_noise::{Confirmed, Fallen, Handshake, Identity, Slots, Tie};
 
@@ -153,16 +153,26 @@ impl Peer {
         !self.is_dead() && self.sc.ifp.running()
     }
 
-    /// Lets timers run for the peer; sends a keepalive if it has a persistent one. For when the
-    /// interface comes up, or the peer is new on one that is up.
-    pub(crate) fn start(this: &EpochArc<Self>) {
-        if this.is_dead() {
-            return;
+    /// Lets timers run for the peer. For when the interface comes up, or the peer is new on one that
+    /// is up: before anybody can send, or finds the peer, so that what happens then leaves its
+    /// deadlines. [`Self::poke`] follows.
+    pub(crate) fn enable(this: &EpochArc<Self>) {
+        if !this.is_dead() {
+            this.callout.bind(this.clone());
+            this.timers.enable();
         }
-        this.callout.bind(this.clone());
-        if this.timers.enable() {
+    }
+
+    /// Something has come that the peer may have waited for: the interface is up, there is another
+    /// private key, endpoint or keepalive interval. Sends what waits, and a keepalive if the peer
+    /// has a persistent one.
+    pub(crate) fn poke(this: &EpochArc<Self>) {
+        if this.timers.persistent_keepalive() != 0 {
+            let next = this.timers.any_authenticated_packet_traversal(uptime_ns());
+            this.note(next);
             Self::post(this, Event::Keepalive);
         }
+        net_epoch(|ep| Self::flush_staged(this, ep));
     }
 
     /// For when the interface goes down: no timer runs after it, what waits is dropped and all keys
@@ -185,6 +195,14 @@ impl Peer {
         this.sc.deliver_opened(this, false);
     }
 
+    /// Whether a handshake has just completed, so that nobody needs another one.
+    pub(crate) fn has_new_session(&self, now: u64, ep: &Epoch) -> bool {
+        self.current.load(ep).is_some_and(|session| {
+            let keypair = &session.get().keypair;
+            keypair.may_send(now) && now.saturating_sub(keypair.created()) < REKEY_TIMEOUT
+        })
+    }
+
     /// Ends all sessions and the handshake under way.
     pub(crate) fn forget_keys(&self) {
         let mut handshake = self.handshake.lock();
@@ -203,16 +221,22 @@ impl Peer {
 
     /// The interface has a new private key: sessions of the old one may still receive, the next
     /// packet to send starts a handshake.
-    pub(crate) fn identity_changed(&self, identity: Option<&Identity>) {
-        let mut handshake = self.handshake.lock();
-        if let Some(index) = handshake.noise.set_identity(identity) {
-            self.sc.index.remove(index);
+    pub(crate) fn identity_changed(this: &EpochArc<Self>, identity: Option<&Identity>) {
+        {
+            let mut handshake = this.handshake.lock();
+            if let Some(index) = handshake.noise.set_identity(identity) {
+                this.sc.index.remove(index);
+            }
+            for session in this.sessions.lock().iter() {
+                session.keypair.stop_sending();
+            }
+            // What was sent under the old key is void: the new one need not wait for it to time
+            // out.
+            this.timers.reset_last_handshake_sent();
         }
-        for session in self.sessions.lock().iter() {
-            session.keypair.stop_sending();
+        if identity.is_some() {
+            Self::poke(this);
         }
-        // What was sent under the old key is void: the new one need not wait for it to time out.
-        self.timers.reset_last_initiation();
     }
 
     /// Installs the session of a handshake that we opened. The handshake lock is held, and the
@@ -279,12 +303,15 @@ impl Peer {
         *self.endpoint.read()
     }
 
-    /// Sets where the peer is, by configuration: routing chooses the source address anew.
-    pub(crate) fn set_endpoint(&self, remote: SocketAddr) {
-        *self.endpoint.write() = Some(Endpoint {
+    /// Sets where the peer is, by configuration: routing chooses the source address anew. Says
+    /// whether the peer was elsewhere.
+    pub(crate) fn set_endpoint(&self, remote: SocketAddr) -> bool {
+        let new = Endpoint {
             remote,
             local: None,
-        });
+        };
+        let old = self.endpoint.write().replace(new);
+        old.is_none_or(|old| old.remote != remote)
     }
 
     /// An authentic packet came from there: the peer has roamed (paper, section 2.1).
@@ -350,7 +377,9 @@ impl Peer {
                 this.sc.deliver_sealed(this, false);
                 this.sc.deliver_opened(this, false);
             }
-            if !this.is_dead() && this.sc.ifp.running() {
+            // Not whether the interface runs: at its coming up the timers do so first, and a
+            // callout that goes off in between must not be forgotten.
+            if !this.is_dead() && this.timers.enabled() {
                 Self::run_once(this, events);
             }
         }

@@ -252,7 +252,8 @@ impl Peer {
     pub(crate) fn send_keepalive(this: &EpochArc<Self>, ep: &Epoch) {
         if this.staged_len.load(Ordering::Relaxed) == 0 {
             let Some(m) = Mbuf::alloc(0) else {
-                return this.sc.drop_output(Reason::NoMemory, 1);
+                this.sc.drop_output(Reason::NoMemory, 1);
+                return this.note(this.timers.keepalive_failed(uptime_coarse_ns()));
             };
             this.stage(m);
         }
@@ -364,11 +365,11 @@ impl Peer {
                 failed += 1;
                 continue;
             }
+            data |= len > DATA_OVERHEAD;
             match sockets.get().send(m, &endpoint) {
                 Ok(()) => {
                     packets += 1;
                     bytes = bytes.saturating_add(len as u64);
-                    data |= len > DATA_OVERHEAD;
                 }
                 Err(errno) => {
                     failed += 1;
@@ -379,11 +380,11 @@ impl Peer {
         if failed > 0 {
             sc.drop_output(Reason::SendFailed, failed);
         }
+        if data {
+            self.note(self.timers.data_sent(now, random::u32));
+        }
         if packets > 0 {
             self.count_sent(packets, bytes);
-            if data {
-                self.note(self.timers.data_sent(now, random::u32));
-            }
             self.timers.any_authenticated_packet_sent();
             self.note(self.timers.any_authenticated_packet_traversal(now));
         }

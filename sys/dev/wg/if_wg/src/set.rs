@@ -14,7 +14,7 @@ use wg::wg_cookie::Checker;
 use wg::wg_noise::Identity;
 
 use crate::codec::{Entry, Request};
-use crate::peer::{Event, Owner, Peer};
+use crate::peer::{Owner, Peer};
 use crate::peers::{MAX_PEERS, PeerTable};
 use crate::sockets::Sockets;
 use crate::softc::{Config, Routes, Softc};
@@ -219,7 +219,7 @@ impl Plan {
         if let Some(identity) = self.identity.take() {
             *this.checker.write() = identity.as_deref().map(|id| Checker::new(id.public()));
             this.identity.set(identity.clone());
-            this.for_each_peer(|peer| peer.identity_changed(identity.as_deref()));
+            this.for_each_peer(|peer| Peer::identity_changed(peer, identity.as_deref()));
         }
         if let Some(cookie) = request.user_cookie {
             config.user_cookie = cookie;
@@ -249,12 +249,12 @@ impl Plan {
                 Step::Nothing => {}
                 Step::Remove(peer) => self.bury(this, peer),
                 Step::Create(peer) => {
+                    if running {
+                        Peer::enable(&peer);
+                    }
                     // Cannot fail: room was reserved, and the lock of the configuration is held.
                     let _ = this.peers.write().insert(peer.clone());
                     configure(&peer, &entry, running);
-                    if running {
-                        Peer::start(&peer);
-                    }
                 }
                 Step::Update(peer) => configure(&peer, &entry, running),
             }
@@ -300,17 +300,20 @@ fn configure(peer: &EpochArc<Peer>, entry: &Entry<'_>, running: bool) {
     if let Some(psk) = entry.preshared_key {
         peer.handshake.lock().noise.set_psk(psk);
     }
+    let mut poke = false;
     if let Some(endpoint) = entry.endpoint {
-        peer.set_endpoint(endpoint);
+        poke |= peer.set_endpoint(endpoint);
     }
-    if let Some(seconds) = entry.keepalive
-        && peer.timers.set_persistent_keepalive(seconds)
-        && running
-    {
-        Peer::post(peer, Event::Keepalive);
+    if let Some(seconds) = entry.keepalive {
+        poke |= peer.timers.set_persistent_keepalive(seconds);
     }
-    if running {
-        // An endpoint may be what packets have been waiting for.
+    if !running {
+        return;
+    }
+    if poke {
+        Peer::poke(peer);
+    } else {
+        // A preshared key may be what packets have been waiting for, or the endpoint again.
         net_epoch(|ep| Peer::flush_staged(peer, ep));
     }
 }

@@ -178,9 +178,10 @@ impl Softc {
         let sockets = Sockets::open(this, config.listen_port, &options, cx)?;
         config.listen_port = sockets.port;
         this.sockets.set(Some(sockets));
+        this.for_each_peer(Peer::enable);
         this.ifp.set_running(true);
         this.ifp.link_up(true);
-        this.for_each_peer(Peer::start);
+        this.for_each_peer(Peer::poke);
         Ok(())
     }
 

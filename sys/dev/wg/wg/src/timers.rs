@@ -3,7 +3,7 @@
 //!
 //! | timer | runs from | to | what happens then |
 //! |---|---|---|---|
-//! | retry handshake | an initiation sent | the handshake complete | send another one, or give up |
+//! | retry handshake | an initiation wanted | the handshake complete | send another one, or give up |
 //! | send keepalive | data received | anything sent | send a keepalive |
 //! | new handshake | data sent | anything received | send an initiation |
 //! | zero key material | a session made | | wipe all keys |
@@ -13,6 +13,12 @@
 //! running. Events only move deadlines; a deadline that moves later or goes away leaves the
 //! callout as it is, which then finds nothing to do and is armed for the next one. So an event of
 //! the packet path is a load or two, and a store where a timer begins or ends.
+//!
+//! # How no wish is lost
+//!
+//! What is to be done may be impossible at the moment: there is no route, no memory, no private
+//! key, or a handshake was just answered. So whoever wants something leaves the deadline of the
+//! next attempt *before* this one, and only success takes it away.
 //!
 //! # How no deadline is lost
 //!
@@ -61,6 +67,9 @@ pub const MAX_ATTEMPTS: u32 = (REKEY_ATTEMPT_TIME / REKEY_TIMEOUT) as u32;
 /// and the cache line that all CPUs share.
 const PERSISTENT_SLACK: u64 = SECOND / 16;
 
+/// So long after a keepalive could not be made the next attempt follows.
+const KEEPALIVE_RETRY_AFTER: u64 = SECOND;
+
 const NEVER: u64 = u64::MAX;
 
 /// Timers of one peer. All methods can be called from all contexts at any time.
@@ -76,8 +85,8 @@ pub struct Timers {
     persistent: AtomicU64,
     /// What the callout is armed for; see the module's documentation.
     armed: AtomicU64,
-    /// Time of the last initiation; 0 when the next one need not wait.
-    last_initiation: AtomicU64,
+    /// Time of the last initiation or response; 0 when the next initiation need not wait.
+    last_handshake_sent: AtomicU64,
     /// Wall clock of the last complete handshake in nanoseconds since 1970; 0 is never.
     last_handshake: AtomicU64,
     /// Initiations sent since the last one that was not a retry.
@@ -99,7 +108,7 @@ impl Timers {
             zero_keys: AtomicU64::new(0),
             persistent: AtomicU64::new(0),
             armed: AtomicU64::new(NEVER),
-            last_initiation: AtomicU64::new(0),
+            last_handshake_sent: AtomicU64::new(0),
             last_handshake: AtomicU64::new(0),
             attempts: AtomicU32::new(0),
             interval: AtomicU16::new(0),
@@ -109,9 +118,8 @@ impl Timers {
         }
     }
 
-    /// The interface went up (or the peer was added while it was up). True: send a keepalive now.
-    #[must_use]
-    pub fn enable(&self) -> bool {
+    /// The interface goes up, or the peer is added while it is up.
+    pub fn enable(&self) {
         // Whether the callout is still armed from an earlier time is unknown here: begin as if not. A
         // deadline that an expiry stored while the timers were disabled has nothing armed for it.
         self.armed.store(NEVER, SeqCst);
@@ -119,7 +127,6 @@ impl Timers {
             timer.store(0, SeqCst);
         }
         self.enabled.store(true, SeqCst);
-        self.interval.load(Relaxed) != 0
     }
 
     /// The interface went down. No deadline remains, and an expiry that still comes does nothing. The
@@ -132,7 +139,7 @@ impl Timers {
         self.attempts.store(0, Relaxed);
         self.need_another_keepalive.store(false, Relaxed);
         self.sent_last_minute.store(false, Relaxed);
-        self.last_initiation.store(0, Relaxed);
+        self.last_handshake_sent.store(0, Relaxed);
     }
 
     /// Whether the timers run.
@@ -156,8 +163,9 @@ impl Timers {
         self.interval.load(Relaxed)
     }
 
-    /// Call after a data packet was sent that is not a keepalive. `random` gives 32 random bits and is
-    /// called only when the timer begins to run.
+    /// Call after a data packet was sent that is not a keepalive, or failed to be sent: nothing may
+    /// come back then, either. `random` gives 32 random bits and is called only when the timer
+    /// begins to run.
     #[must_use]
     pub fn data_sent(&self, now: u64, random: impl FnOnce() -> u32) -> Option<u64> {
         if self.new_handshake.load(Relaxed) != 0 {
@@ -191,7 +199,8 @@ impl Timers {
         clear(&self.new_handshake);
     }
 
-    /// Call before any authenticated packet is sent and after one was received.
+    /// Call before a persistent keepalive is wanted, so that the next one comes whatever becomes of
+    /// it; before any authenticated packet is sent, and after one was received.
     #[must_use]
     pub fn any_authenticated_packet_traversal(&self, now: u64) -> Option<u64> {
         let interval = u64::from(self.interval.load(Relaxed)).saturating_mul(SECOND);
@@ -206,42 +215,74 @@ impl Timers {
         self.set(&self.persistent, deadline)
     }
 
+    /// Call when the keepalive that [`Actions::send_keepalive`] asks for could not be made.
+    #[must_use]
+    pub fn keepalive_failed(&self, now: u64) -> Option<u64> {
+        self.set(
+            &self.send_keepalive,
+            now.saturating_add(KEEPALIVE_RETRY_AFTER),
+        )
+    }
+
     /// Whether [`initiation_due`](Self::initiation_due) could be true now: spares asking it in vain.
     pub fn initiation_possible(&self, now: u64) -> bool {
-        let last = self.last_initiation.load(Relaxed);
+        let last = self.last_handshake_sent.load(Relaxed);
         last == 0 || now >= last.saturating_add(REKEY_TIMEOUT)
     }
 
-    /// Whether an initiation may be sent now: the last one is at least [`REKEY_TIMEOUT`] ago. True is
-    /// given to one caller only, who makes and sends it and then calls
-    /// [`handshake_initiated`](Self::handshake_initiated).
+    /// Call before anything is tried to send an initiation: it will be tried again, unless
+    /// [`handshake_complete`](Self::handshake_complete) or
+    /// [`initiation_void`](Self::initiation_void) comes first. `random` is 32 random bits.
     ///
     /// `retry`: the reason is a handshake without an answer, see [`Actions::retry`]. Anything else
-    /// begins the count of attempts anew, also when the answer is false.
+    /// begins the count of attempts anew.
     #[must_use]
-    pub fn initiation_due(&self, now: u64, retry: bool) -> bool {
-        if !self.enabled() {
-            return false;
-        }
+    pub fn initiation_wanted(&self, now: u64, retry: bool, random: u32) -> Option<u64> {
         if !retry && self.attempts.load(Relaxed) != 0 {
             self.attempts.store(0, Relaxed);
         }
-        let last = self.last_initiation.load(Relaxed);
-        (last == 0 || now >= last.saturating_add(REKEY_TIMEOUT))
+        if self.initiation_possible(now) {
+            return self.set(&self.retry_handshake, deadline(now, REKEY_TIMEOUT, random));
+        }
+        if self.retry_handshake.load(SeqCst) != 0 {
+            return None;
+        }
+        let last = self.last_handshake_sent.load(Relaxed);
+        self.set(&self.retry_handshake, deadline(last, REKEY_TIMEOUT, random))
+    }
+
+    /// No initiation is needed after all: there is a new session.
+    pub fn initiation_void(&self) {
+        clear(&self.retry_handshake);
+    }
+
+    /// Whether an initiation may be sent now: the last one, or the last response, is at least
+    /// [`REKEY_TIMEOUT`] ago. True is given to one caller only, who makes and sends it and then
+    /// calls [`handshake_initiated`](Self::handshake_initiated).
+    #[must_use]
+    pub fn initiation_due(&self, now: u64) -> bool {
+        let last = self.last_handshake_sent.load(Relaxed);
+        self.enabled()
+            && (last == 0 || now >= last.saturating_add(REKEY_TIMEOUT))
             && self
-                .last_initiation
+                .last_handshake_sent
                 .compare_exchange(last, now, Relaxed, Relaxed)
                 .is_ok()
     }
 
-    /// Lets the next initiation be sent without regard to when the last one was. For a new private
-    /// key: what was sent under the old one is void.
-    pub fn reset_last_initiation(&self) {
-        self.last_initiation.store(0, Relaxed);
+    /// Call when a response is made. It counts as a handshake sent: its receiver is about to
+    /// confirm the session, and an initiation of ours would only make a second one.
+    pub fn handshake_answered(&self, now: u64) {
+        self.last_handshake_sent.store(now, Relaxed);
     }
 
-    /// Call after an initiation was sent, or failed to be sent: it will be repeated. `random` is 32
-    /// random bits.
+    /// Lets the next initiation be sent without regard to when the last one was. For a new private
+    /// key: what was sent under the old one is void.
+    pub fn reset_last_handshake_sent(&self) {
+        self.last_handshake_sent.store(0, Relaxed);
+    }
+
+    /// Call when an initiation has been made: it will be repeated. `random` is 32 random bits.
     #[must_use]
     pub fn handshake_initiated(&self, now: u64, random: u32) -> Option<u64> {
         self.set(&self.retry_handshake, deadline(now, REKEY_TIMEOUT, random))

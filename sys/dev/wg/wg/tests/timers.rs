@@ -30,7 +30,7 @@ impl Peer {
             callout: None,
             now: T0,
         };
-        assert!(!peer.timers.enable());
+        peer.timers.enable();
         peer
     }
 
@@ -74,7 +74,9 @@ impl Peer {
     }
 
     fn initiate(&mut self, retry: bool) -> bool {
-        let due = self.timers.initiation_due(self.now, retry);
+        let at = self.timers.initiation_wanted(self.now, retry, 0);
+        self.arm(at);
+        let due = self.timers.initiation_due(self.now);
         if due {
             let at = self.timers.handshake_initiated(self.now, 0);
             self.arm(at);
@@ -157,7 +159,7 @@ fn new_handshake_after_silence() {
 #[test]
 fn jitter() {
     let timers = Timers::new();
-    assert!(!timers.enable());
+    timers.enable();
     let mut earliest = u64::MAX;
     let mut asked = 0;
     for random in [u32::MAX, u32::MAX / 2, 1, 0] {
@@ -257,14 +259,83 @@ fn one_initiation_in_five_seconds() {
     assert!(!p.initiate(false));
     p.now += 1;
     assert!(p.initiate(false));
-    p.timers.reset_last_initiation();
+    p.timers.reset_last_handshake_sent();
     assert!(p.initiate(false));
     // At boot.
     let timers = Timers::new();
-    assert!(!timers.initiation_due(1, false), "disabled");
-    assert!(!timers.enable());
-    assert!(timers.initiation_due(1, false));
-    assert!(!timers.initiation_due(2, false));
+    assert!(!timers.initiation_due(1), "disabled");
+    timers.enable();
+    assert!(timers.initiation_due(1));
+    assert!(!timers.initiation_due(2));
+}
+
+/// An initiation that is wanted leaves the deadline of the next attempt, whatever becomes of this one.
+#[test]
+fn wanted_initiation() {
+    // It fails before it is made.
+    let mut p = Peer::up();
+    let at = p.timers.initiation_wanted(p.now, false, 0);
+    p.arm(at);
+    for attempt in 1..MAX_ATTEMPTS {
+        assert!(p.run(p.now + 60 * S).unwrap().retry());
+        assert_eq!(p.now, T0 + u64::from(attempt) * REKEY_TIMEOUT);
+        let at = p.timers.initiation_wanted(p.now, true, 0);
+        p.arm(at);
+    }
+    assert!(p.run(p.now + 60 * S).unwrap().give_up());
+    assert_eq!(p.run(p.now + 60 * S), None);
+
+    // We have just answered one: as soon as that has had its time.
+    let mut p = Peer::up();
+    p.timers.handshake_answered(p.now);
+    p.now += S;
+    assert!(!p.timers.initiation_possible(p.now) && !p.initiate(false));
+    p.now += S;
+    assert!(!p.initiate(false));
+    let a = p.run(p.now + 60 * S).unwrap();
+    assert!(a.send_initiation() && p.now == T0 + REKEY_TIMEOUT);
+    assert!(p.initiate(a.retry()));
+
+    // Its session is confirmed meanwhile.
+    for void in [false, true] {
+        let mut p = Peer::up();
+        p.timers.handshake_answered(p.now);
+        assert!(!p.initiate(false));
+        if void {
+            p.timers.initiation_void();
+        } else {
+            p.timers.handshake_complete((1, 0));
+        }
+        assert_eq!(p.run(p.now + 60 * S), None);
+    }
+
+    // Answering does not put a deadline off that there was; it is put off when it comes.
+    let mut p = Peer::up();
+    assert!(p.initiate(false));
+    p.now += 3 * S;
+    p.timers.handshake_answered(p.now);
+    let a = p.run(p.now + 60 * S).unwrap();
+    assert!(a.retry() && p.now == T0 + REKEY_TIMEOUT && !p.initiate(true));
+    assert!(p.run(p.now + 60 * S).unwrap().retry());
+    assert_eq!(p.now, T0 + 3 * S + REKEY_TIMEOUT);
+    assert!(p.initiate(true));
+}
+
+/// A keepalive that could not be made is tried again soon.
+#[test]
+fn failed_keepalive() {
+    let mut p = Peer::up();
+    p.data_received();
+    assert!(p.run(p.now + 60 * S).unwrap().send_keepalive());
+    for _ in 0..3 {
+        let before = p.now;
+        let at = p.timers.keepalive_failed(p.now);
+        p.arm(at);
+        assert!(p.run(p.now + 60 * S).unwrap().send_keepalive());
+        assert_eq!(p.now, before + S);
+    }
+    p.sent();
+    assert_eq!(p.run(p.now + 60 * S), None);
 }
 
 #[test]
@@ -310,7 +381,7 @@ fn persistent_keepalive() {
     assert!(!p.timers.set_persistent_keepalive(0));
     p.timers.disable();
     assert!(!p.timers.set_persistent_keepalive(9), "down");
-    assert!(p.timers.enable());
+    p.timers.enable();
     assert_eq!(p.timers.persistent_keepalive(), 9);
 }
 
@@ -328,7 +399,7 @@ fn down() {
     p.session();
     assert!(!p.initiate(false));
     assert_eq!(p.callout, None);
-    assert!(!p.timers.enable());
+    p.timers.enable();
     assert!(p.initiate(false), "the limit of the earlier life is void");
     p.data_received();
     let at = p.now;
@@ -353,6 +424,8 @@ struct Model {
     keepalive: Option<u64>,
     new_handshake: Option<u64>,
     zero: Option<u64>,
+    /// When a handshake message was last sent.
+    sent: u64,
 }
 
 impl Model {
@@ -395,10 +468,18 @@ fn no_deadline_is_lost() {
                     m.new_handshake = None;
                 }
                 4 => {
+                    // Sent or not, another attempt follows.
                     if p.initiate(rng.next().is_multiple_of(2)) {
+                        m.sent = p.now;
                         m.retry = Some(p.now + 5 * S);
                         m.keepalive = None;
+                    } else {
+                        m.retry = m.retry.or(Some(m.sent + 5 * S));
                     }
+                }
+                7 if rng.next().is_multiple_of(8) => {
+                    p.timers.handshake_answered(p.now);
+                    m.sent = p.now;
                 }
                 5 => {
                     p.timers.handshake_complete((1, 1));
@@ -457,7 +538,7 @@ fn no_deadline_is_lost_between_threads() {
         let callout = Callout(Mutex::new(u64::MAX));
         let clock = AtomicU64::new(T0);
         let done = AtomicBool::new(false);
-        let _ = timers.enable();
+        timers.enable();
         let _ = timers.set_persistent_keepalive(3);
         std::thread::scope(|s| {
             let events: Vec<_> = (0..2)
@@ -527,7 +608,7 @@ fn an_expiry_meets_an_event() {
     let peers: Vec<Timers> = (0..rounds)
         .map(|_| {
             let timers = Timers::new();
-            let _ = timers.enable();
+            timers.enable();
             let armed = timers.data_sent(T0 - NEW_HANDSHAKE_AFTER, || 0);
             assert_eq!(armed, Some(T0));
             timers
