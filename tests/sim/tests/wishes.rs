@@ -225,3 +225,31 @@ fn the_last_minute_of_an_old_session_is_of_no_account() {
         finish(sim, &[&a, &b]);
     });
 }
+
+#[test]
+fn what_was_sent_while_going_down_does_not_leave_at_the_next_up() {
+    for_seeds(100, |seed| {
+        let sim = world(seed);
+        sim.preempt_one_in(2);
+        let (a, b) = pair(&sim);
+        if seed % 2 == 0 {
+            assert!(try_send(&sim, &a, &b, 1, secs(1)));
+        }
+        // Both at one moment, so that each may come between any two steps of the other.
+        let (host, ifname) = (a.host.clone(), a.ifname.clone());
+        for i in 0..4 {
+            sim.output_at(millis(1), &a.host, &a.ifname, ping(100 + i));
+        }
+        sim.at(millis(1), move |k| {
+            k.set_up(&host, &ifname, false).unwrap();
+        });
+        sim.run_for(secs(1));
+        let _ = b.received(&sim);
+        a.up(&sim, true);
+        sim.run_for(secs(1));
+        a.send(&sim, &ping(5)).unwrap();
+        sim.run_for(secs(7));
+        assert_eq!(b.received(&sim), [ping(5)], "nothing of before");
+        finish(sim, &[&a, &b]);
+    });
+}

@@ -262,6 +262,12 @@ impl Peer {
 
     fn stage(&self, m: Mbuf) {
         let mut staged = self.staged.lock();
+        // Whoever takes the interface down marks it first and then takes this lock to purge: what
+        // comes to be staged after that finds the mark.
+        if !self.may_have_session() {
+            drop(staged);
+            return self.sc.drop_output(Reason::Down, 1);
+        }
         while staged.len() >= self.sc.module.limits.staged() {
             // The oldest is the one whose sender has most likely given up on it.
             drop(staged.pop());
@@ -352,7 +358,9 @@ impl Peer {
     pub(crate) fn transmit(&self, mut job: SealJob, ep: &Epoch) {
         let sc = &self.sc;
         let now = uptime_coarse_ns();
-        let endpoint = self.endpoint().filter(|_| !self.is_dead());
+        // Revoked: the interface was down meanwhile.
+        let void = self.is_dead() || job.session.keypair.is_revoked();
+        let endpoint = self.endpoint().filter(|_| !void);
         let sockets = sc.sockets.load(ep);
         let (Some(endpoint), Some(sockets)) = (endpoint, sockets) else {
             return sc.drop_output(Reason::Down, job.packets.len() as u64);
