@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::ifnet::IfRef;
 use crate::mbuf::Packet;
 use crate::socket::SockRef;
+use crate::tally::{Count, Tally};
 
 /// A FreeBSD errno, positive.
 pub type Errno = i32;
@@ -155,6 +156,11 @@ impl UdpRx {
     pub fn deliver<'a>(&self, batch: impl IntoIterator<Item = Datagram<'a>>) {
         self.0.deliver(batch.into_iter());
     }
+
+    /// Where to count what is lost before it is delivered, or after it was sent.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.0.tally()
+    }
 }
 
 /// Where IP packets of the host that are routed into one interface go. Cheap to clone.
@@ -164,10 +170,22 @@ pub struct TunRx(pub(crate) IfRef);
 impl TunRx {
     /// Hands a batch of IP packets to the interface's `if_output`, in one net epoch; then flushes.
     ///
-    /// Packets that are not IP are dropped. Call from a thread of the backend's own.
+    /// Packets that are not IP are dropped and counted. Call from a thread of the backend's own.
     pub fn inject<'a>(&self, batch: impl IntoIterator<Item = &'a [u8]>) {
-        self.0
-            .inject(batch.into_iter().filter_map(Packet::from_slice));
+        let mut no_memory = 0;
+        self.0.inject(batch.into_iter().filter_map(|bytes| {
+            let packet = Packet::from_slice(bytes);
+            no_memory += usize::from(packet.is_none());
+            packet
+        }));
+        if no_memory > 0 {
+            self.tally().add(Count::NoMemory, no_memory);
+        }
+    }
+
+    /// Where to count what is lost before it is injected, or after it was written.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.0.tally()
     }
 
     /// The same for packets that already are mbufs (read in place, with headroom:

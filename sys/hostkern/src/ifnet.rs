@@ -19,6 +19,7 @@ use crate::kernel::Kernel;
 use crate::layout::mbuf;
 use crate::mbuf::Packet;
 use crate::sockaddr::Sockaddr;
+use crate::tally::{Count, Tally};
 use crate::thread::{Kind, check_sleep, enter, kernel};
 use crate::vnet::Vnet;
 
@@ -392,13 +393,21 @@ impl IfRef {
         }
     }
 
+    pub fn tally(&self) -> Arc<Tally> {
+        self.0
+            .kernel
+            .upgrade()
+            .map(|k| k.tally.clone())
+            .unwrap_or_default()
+    }
+
     /// Packets of the host's stack that are routed into the interface.
     pub fn inject(&self, batch: impl Iterator<Item = Packet>) {
         let Some(k) = self.0.kernel.upgrade() else {
             return;
         };
         if !self.0.attached.load(Ordering::Acquire) {
-            return;
+            return k.tally.add(Count::Closed, batch.count());
         }
         let vnet = self.0.vnet.load(Ordering::Acquire);
         // SAFETY: vnets live as long as the kernel, which is held here.
@@ -410,15 +419,19 @@ impl IfRef {
                     let n = p.len().min(64);
                     p.read(&mut head[..n]);
                     let Some(dst) = crate::packet::ip_dst(&head[..n]) else {
+                        k.tally.add(Count::DeviceNotIp, 1);
                         continue;
                     };
+                    k.tally.add(Count::DeviceIn, 1);
                     let p = if is_our_own(vnet, &head[..n], &dst) {
                         self.mark(p)
                     } else {
                         p
                     };
-                    // Errors are counted by the driver; the host's stack has nobody to tell.
-                    let _ = self.0.output(p, &SocketAddr::new(dst, 0), None);
+                    // Errors are counted by the driver, if the packet gets there; the host's stack has nobody to tell.
+                    if self.0.output(p, &SocketAddr::new(dst, 0), None) == Err(ENXIO) {
+                        k.tally.add(Count::Closed, 1);
+                    }
                 }
             });
         });

@@ -13,6 +13,7 @@ use crate::clone::Module;
 use crate::epoch::Epoch;
 use crate::ifnet::Interfaces;
 use crate::mbuf::{MbufBooks, Packet};
+use crate::tally::Tally;
 use crate::task::TaskGroup;
 use crate::thread::{self, Kind};
 use crate::vnet::Vnet;
@@ -111,6 +112,8 @@ pub struct Kernel {
     /// Allocations of the driver.
     pub(crate) account: Option<hostkern_malloc::Account>,
     pub(crate) stopping: AtomicBool,
+    /// What crosses between host and kernel; shared with those who carry it.
+    pub(crate) tally: Arc<Tally>,
     #[cfg(feature = "kld")]
     pub(crate) kld: crate::kld::Slot,
     pub(crate) me: OnceLock<std::sync::Weak<Kernel>>,
@@ -151,6 +154,7 @@ impl Kernel {
             slot: AtomicPtr::new(std::ptr::null_mut()),
             account,
             stopping: AtomicBool::new(false),
+            tally: Arc::default(),
             #[cfg(feature = "kld")]
             kld: crate::kld::Slot::default(),
             me: OnceLock::new(),
@@ -197,6 +201,11 @@ impl Kernel {
     /// Nanoseconds since boot.
     pub fn uptime_ns(&self) -> u64 {
         self.machine.uptime_ns()
+    }
+
+    /// What crossed between the host and this kernel, and what was lost there.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// What is still there that should be gone once every interface is destroyed and the module

@@ -33,6 +33,7 @@ pub mod real;
 pub mod sim;
 mod sockaddr;
 pub mod socket;
+pub mod tally;
 pub mod task;
 mod thread;
 pub mod threads;

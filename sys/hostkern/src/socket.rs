@@ -13,6 +13,7 @@ use crate::kernel::Kernel;
 use crate::layout::mbuf;
 use crate::mbuf::{Packet, m_freem};
 use crate::sockaddr::Sockaddr;
+use crate::tally::{Count, Tally};
 use crate::thread::{Kind, check_sleep, enter, kernel, violation};
 use crate::vnet::{Ucred, Vnet, of_cred};
 
@@ -58,6 +59,13 @@ impl Socket {
         unsafe { &*self.vnet }
     }
 
+    pub(crate) fn tally(&self) -> Arc<Tally> {
+        self.kernel
+            .upgrade()
+            .map(|k| k.tally.clone())
+            .unwrap_or_default()
+    }
+
     /// Datagrams from the network.
     pub(crate) fn deliver<'a>(&self, batch: impl Iterator<Item = Datagram<'a>>) {
         let Some(k) = self.kernel.upgrade() else {
@@ -67,6 +75,7 @@ impl Socket {
             section(|| {
                 for d in batch {
                     let Some(p) = k.machine.shape_datagram(d.payload) else {
+                        k.tally.add(Count::NoMemory, 1);
                         continue;
                     };
                     self.receive(p, d.src, d.dst);
@@ -78,7 +87,7 @@ impl Socket {
     /// One datagram without headers. In the epoch.
     fn receive(&self, mut p: Packet, src: SocketAddr, dst: SocketAddr) {
         if !p.push_udp(src, dst, 64) {
-            return;
+            return kernel().tally.add(Count::NoMemory, 1);
         }
         let at = if src.is_ipv4() { 28 } else { 48 };
         self.input(p, at, &src, &dst);
@@ -87,7 +96,7 @@ impl Socket {
     /// One datagram with its headers, the payload at `at`. In the epoch.
     pub(crate) fn input(&self, p: Packet, at: usize, src: &SocketAddr, dst: &SocketAddr) {
         if self.closed.load(Ordering::Acquire) {
-            return;
+            return kernel().tally.add(Count::Closed, 1);
         }
         // An array of sockaddr_in or of sockaddr_in6, source first.
         #[repr(C, align(8))]

@@ -16,9 +16,9 @@ const NLM_F_REQUEST: u16 = 1;
 const RTMGRP_LINK: u32 = 1;
 const IFLA_MTU: u16 = 4;
 const IFLA_GSO_MAX_SEGS: u16 = 40;
-const IFF_UP: u32 = 1;
+pub(super) const IFF_UP: u32 = 1;
 /// Size of `struct nlmsghdr` and of `struct ifinfomsg`.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 
 /// A statement about an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +124,7 @@ fn parse(mut data: &[u8], index: u32, f: &mut impl FnMut(Report)) {
     }
 }
 
-fn find_mtu(mut attrs: &[u8]) -> Option<u32> {
+pub(super) fn find_mtu(mut attrs: &[u8]) -> Option<u32> {
     loop {
         let len = usize::from(u16_at(attrs, 0)?);
         if len < 4 {
@@ -141,7 +141,7 @@ fn u16_at(data: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*data.get(at..)?.first_chunk()?))
 }
 
-fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*data.get(at..)?.first_chunk()?))
 }
 

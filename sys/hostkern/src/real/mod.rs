@@ -6,9 +6,11 @@
 //! thread the driver runs: packets are gathered per thread and leave in as few system calls as possible when
 //! hostkern flushes (see [`crate::backend::flush_later`]).
 
+mod abroad;
 pub mod errno;
 mod link;
 mod queue;
+mod split;
 mod tun;
 mod udp;
 mod wake;

@@ -12,12 +12,15 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 use tun_rs::{DeviceBuilder, GROTable, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
 
+use super::abroad::Abroad;
 use super::link::{Report, Watch};
 use super::queue::{PortId, Queues};
+use super::split::{LARGEST_READ, Splitter};
 use super::wake::Stopper;
 use super::{LinkEvent, OnLink};
 use crate::backend::{Family, Flush, TunPort, TunRx, flush_later};
 use crate::mbuf::Packet;
+use crate::tally::{Count, Tally};
 
 /// How many packets may wait before they are written without being asked.
 const QUEUE: usize = IDEAL_BATCH_SIZE;
@@ -42,12 +45,16 @@ pub(super) struct Port {
     me: Weak<Port>,
     device: SyncDevice,
     index: u32,
+    /// The interface has left this network namespace: what is said here of its name or its index is no longer about it,
+    /// and it cannot be changed any more.
+    moved: AtomicBool,
     /// As last seen or set, so that an echo of our own change is recognized.
     mtu: AtomicU32,
     up: AtomicBool,
     removed: AtomicBool,
     on_link: OnLink,
     stopper: Stopper,
+    tally: Arc<Tally>,
 }
 
 impl Port {
@@ -95,8 +102,7 @@ impl Port {
             .build_sync()?;
         device.set_nonblocking(true)?;
         let index = device.if_index()?;
-        // A packet with more segments than there are buffers would be lost whole. Old kernels do not know the limit,
-        // and only reach it with a very small MTU.
+        // More at once than what is written at once only takes memory. Old kernels do not know the limit.
         let _ = watch.limit_segments(index, u32::try_from(IDEAL_BATCH_SIZE).unwrap_or(64));
         // What has been reported so far is how the device was made. Its state is asked for instead.
         watch.read(index, |_| {})?;
@@ -107,11 +113,13 @@ impl Port {
             me: me.clone(),
             device,
             index,
+            moved: AtomicBool::new(false),
             mtu: AtomicU32::new(mtu),
             up: AtomicBool::new(false),
             removed: AtomicBool::new(false),
             on_link: on_link.clone(),
             stopper,
+            tally: rx.tally(),
         });
         let reader = port.clone();
         port.stopper.spawn("wgd-tun", move || reader.read(&rx))?;
@@ -123,21 +131,17 @@ impl Port {
 
     /// Body of the thread that reads packets.
     fn read(&self, rx: &TunRx) {
-        let mut whole = vec![0; VIRTIO_NET_HDR_LEN + 65_536];
-        let mut sizes = [0; IDEAL_BATCH_SIZE];
-        let mut packets: Vec<Vec<u8>> = vec![Vec::new(); IDEAL_BATCH_SIZE];
+        let mut whole = vec![0; LARGEST_READ];
+        let mut splitter = Splitter::default();
         while !self.stopper.is_stopped() {
-            let room = usize::try_from(self.mtu.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-            if packets.first().is_some_and(|p| p.len() != room) {
-                packets.iter_mut().for_each(|p| *p = vec![0; room]);
-            }
-            match self
-                .device
-                .recv_multiple(&mut whole, &mut packets, &mut sizes, 0)
-            {
+            match self.device.recv(&mut whole) {
                 Ok(count) => {
-                    let read = packets.iter().zip(sizes).take(count);
-                    rx.inject(read.filter_map(|(packet, size)| packet.get(..size)));
+                    self.tally.add(Count::DeviceReads, 1);
+                    let read = whole.get_mut(..count).unwrap_or_default();
+                    match splitter.split(read) {
+                        Ok(packets) => rx.inject(packets),
+                        Err(e) => self.tally.lost(Count::DeviceSplit, &e),
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if !self.stopper.wait(&self.device) {
@@ -149,11 +153,11 @@ impl Port {
                     self.report_removed();
                     return;
                 }
-                Err(e) if e.raw_os_error().is_some() => {
-                    std::thread::sleep(Duration::from_millis(10))
+                // The host has taken the packet off its queue and could not hand it over.
+                Err(e) => {
+                    self.tally.lost(Count::DeviceReadFailed, &e);
+                    std::thread::sleep(Duration::from_millis(10));
                 }
-                // A packet that cannot be split, for instance larger than the MTU was when the buffers were made.
-                Err(_) => {}
             }
         }
     }
@@ -189,15 +193,29 @@ impl Port {
         }
     }
 
-    /// Where no report reaches us, the device itself tells whether it is up: an empty write is invalid then, and
-    /// an I/O error when it is down. Changes of the MTU go unseen.
+    /// Where no report reaches us, the interface is asked. Where that is not possible either, the device itself tells
+    /// whether it is up: an empty write is invalid then, and an I/O error when it is down. Changes of the MTU go
+    /// unseen there, which costs nothing but padding.
     fn poll_state(&self) {
+        self.moved.store(true, Ordering::Relaxed);
+        let mut abroad = Abroad::open().ok();
         while !self.stopper.is_stopped() {
-            match self.device.send(&[]).map_err(|e| e.raw_os_error()) {
-                Ok(_) | Err(Some(libc::EINVAL)) => self.report_state(true, None),
-                Err(Some(libc::EIO)) => self.report_state(false, None),
-                Err(Some(libc::EBADFD)) => return self.report_removed(),
-                Err(_) => {}
+            let name = match self.device.name() {
+                Err(e) if e.raw_os_error() == Some(libc::EBADFD) => return self.report_removed(),
+                name => name.ok(),
+            };
+            let state = abroad
+                .as_mut()
+                .zip(name)
+                .and_then(|(abroad, name)| abroad.state(&self.device, &name).ok());
+            match state {
+                Some((up, mtu)) => self.report_state(up, mtu),
+                None => match self.device.send(&[]).map_err(|e| e.raw_os_error()) {
+                    Ok(_) | Err(Some(libc::EINVAL)) => self.report_state(true, None),
+                    Err(Some(libc::EIO)) => self.report_state(false, None),
+                    Err(Some(libc::EBADFD)) => return self.report_removed(),
+                    Err(_) => {}
+                },
             }
             std::thread::sleep(POLL);
         }
@@ -237,14 +255,20 @@ impl TunPort for Port {
     }
 
     fn set_mtu(&self, mtu: u32) {
-        if self.mtu.swap(mtu, Ordering::Relaxed) != mtu {
-            let _ = self.device.set_mtu(u16::try_from(mtu).unwrap_or(u16::MAX));
+        if !self.moved.load(Ordering::Relaxed)
+            && self.mtu.swap(mtu, Ordering::Relaxed) != mtu
+            && let Err(e) = self.device.set_mtu(u16::try_from(mtu).unwrap_or(u16::MAX))
+        {
+            crate::log::warning(format_args!("cannot set the interface's MTU: {e}"));
         }
     }
 
     fn set_up(&self, up: bool) {
-        if self.up.swap(up, Ordering::Relaxed) != up {
-            let _ = self.device.enabled(up);
+        if !self.moved.load(Ordering::Relaxed)
+            && self.up.swap(up, Ordering::Relaxed) != up
+            && let Err(e) = self.device.enabled(up)
+        {
+            crate::log::warning(format_args!("cannot set the interface up or down: {e}"));
         }
     }
 
@@ -270,10 +294,17 @@ impl Flush for Port {
                     .segments()
                     .for_each(|piece| buffer.extend_from_slice(piece));
             }
-            // A device that is down, full or gone loses packets, as any link does.
-            let _ = self
-                .device
-                .send_multiple(&mut writer.table, buffers, VIRTIO_NET_HDR_LEN);
+            // A device that is down or gone loses packets, as any link does. Which ones of a batch is not told, so all
+            // of it is counted.
+            let what =
+                match self
+                    .device
+                    .send_multiple(&mut writer.table, buffers, VIRTIO_NET_HDR_LEN)
+                {
+                    Ok(_) => Count::DeviceOut,
+                    Err(_) => Count::DeviceWrite,
+                };
+            self.tally.add(what, queue.len());
         });
         QUEUES.with(|q| q.recycle(self.id, queue));
     }

@@ -23,6 +23,7 @@ use super::queue::{PortId, Queues};
 use super::wake::Stopper;
 use crate::backend::{Datagram, Errno, Flush, UdpBind, UdpPort, UdpRx, flush_later};
 use crate::mbuf::Packet;
+use crate::tally::{Count, Tally};
 
 /// Buffer that is asked for in each direction, in bytes: some 20 ms of 3 Gb/s.
 const SOCKET_BUFFER: usize = 7 << 20;
@@ -77,6 +78,7 @@ pub(super) struct Port {
     state: UdpSocketState,
     local: SocketAddr,
     stopper: Stopper,
+    tally: Arc<Tally>,
     mark: AtomicU32,
     /// Segments of this size and above are refused by the path; `usize::MAX` when none is.
     refused_size: AtomicUsize,
@@ -118,6 +120,7 @@ impl Port {
             state,
             local,
             stopper,
+            tally: rx.tally(),
             mark: AtomicU32::new(bind.user_cookie),
             refused_size: AtomicUsize::new(usize::MAX),
             refused_at: Mutex::new(None),
@@ -159,7 +162,10 @@ impl Port {
                     }
                 }
                 // Not about one datagram, since errors of the network are not asked for. Never seen; do not spin.
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                Err(e) => {
+                    self.tally.lost(Count::SocketRead, &e);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
     }
@@ -261,6 +267,7 @@ impl Port {
             other => other,
         };
         if let Err(e) = result {
+            self.tally.lost(Count::SocketSend, &e);
             self.remember_failure(out.dst, errno::to_freebsd(&e));
         }
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use hostkern::real::{LinkEvent, RealBackend};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::cli::Cli;
 use crate::control::{ControlSocket, DIRECTORY, Server};
@@ -143,6 +143,8 @@ fn report_ready() -> Result<(), String> {
 /// All that the main thread waits for.
 struct Events {
     signals: UnixStream,
+    /// SIGUSR1: a wish to see the counters.
+    curious: UnixStream,
     removal: OwnedFd,
     link: Link,
 }
@@ -167,6 +169,9 @@ impl Events {
             let writer = writer.try_clone().map_err(failed)?;
             signal_hook::low_level::pipe::register(signal, writer).map_err(failed)?;
         }
+        let (curious, writer) = UnixStream::pair().map_err(failed)?;
+        curious.set_nonblocking(true).map_err(failed)?;
+        signal_hook::low_level::pipe::register(SIGUSR1, writer).map_err(failed)?;
         let removal = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
             .map_err(|e| failed(e.into()))?;
         let folder = control.path().parent().unwrap_or(Path::new("/"));
@@ -184,6 +189,7 @@ impl Events {
         };
         Ok(Events {
             signals,
+            curious,
             removal,
             link,
         })
@@ -192,9 +198,13 @@ impl Events {
     /// Serves until there is a reason to end, and returns it.
     fn wait(&self, control: &ControlSocket, server: &Server, instance: &Instance) -> &'static str {
         loop {
-            let [signal, removal, link, client] = self.ready(control);
+            let [signal, curious, removal, link, client] = self.ready(control);
             if signal {
                 return "a signal";
+            }
+            if curious {
+                empty(&self.curious);
+                info!("statistics: {}", instance.statistics());
             }
             if removal {
                 drain(&self.removal);
@@ -211,16 +221,17 @@ impl Events {
         }
     }
 
-    fn ready(&self, control: &ControlSocket) -> [bool; 4] {
+    fn ready(&self, control: &ControlSocket) -> [bool; 5] {
         let mut fds = [
             PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.curious, PollFlags::IN),
             PollFd::new(&self.removal, PollFlags::IN),
             PollFd::new(&self.link.wake, PollFlags::IN),
             PollFd::new(control.listener(), PollFlags::IN),
         ];
         match poll(&mut fds, None) {
             Ok(_) => fds.map(|fd| !fd.revents().is_empty()),
-            Err(_) => [false; 4],
+            Err(_) => [false; 5],
         }
     }
 }
@@ -232,11 +243,16 @@ fn drain(fd: impl AsFd) {
     while reader.next().is_ok() {}
 }
 
+/// Reads what woke us: how often does not matter.
+fn empty(mut wake: &UnixStream) {
+    let mut bytes = [0; 64];
+    while matches!(wake.read(&mut bytes), Ok(n) if n > 0) {}
+}
+
 impl Link {
     /// Passes what happened to the interface on to the driver.
     fn handle(&self, instance: &Instance) -> Option<&'static str> {
-        let mut bytes = [0; 64];
-        while matches!((&self.wake).read(&mut bytes), Ok(n) if n > 0) {}
+        empty(&self.wake);
         while let Ok(event) = self.queue.try_recv() {
             match event {
                 LinkEvent::Removed => return Some("the interface was removed"),

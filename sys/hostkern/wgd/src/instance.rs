@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The driver with one interface, in a kernel on this process's threads.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use hostkern::real::{OnLink, RealBackend};
+use hostkern::tally::Count;
 use hostkern::threads::{RealKernel, boot};
 use hostkern::{Config, Errno};
 use zeroize::Zeroizing;
@@ -21,6 +23,18 @@ const EBUSY: Errno = 16;
 
 /// More than any machine's driver threads are of use to one interface.
 const MAX_CPUS: usize = 64;
+
+/// The interface's own counters: names of the C driver's statistics and `IFCOUNTER_*` numbers.
+const COUNTERS: [(&str, usize); 8] = [
+    ("ipackets", 0),
+    ("ierrors", 1),
+    ("opackets", 2),
+    ("oerrors", 3),
+    ("ibytes", 5),
+    ("obytes", 6),
+    ("iqdrops", 9),
+    ("oqdrops", 10),
+];
 
 /// An interface that exists.
 pub struct Instance {
@@ -102,6 +116,36 @@ impl Instance {
         self.kernel
             .set_mtu(&self.kernel.host(), &self.name, mtu)
             .map_err(DriverErrno)
+    }
+
+    /// All counters in one line: the interface's, and, when they are not zero, those of what crossed between host and
+    /// driver and of each reason for which a packet was lost.
+    #[must_use]
+    pub fn statistics(&self) -> String {
+        let mut line = format!("uptime={}", self.kernel.uptime_ns() / 1_000_000_000);
+        let mut put = |name: &str, n: u64| {
+            // Writing to a `String` cannot fail.
+            let _ = write!(line, " {name}={n}");
+        };
+        if let Ok(interface) = self.kernel.interface(&self.kernel.host(), &self.name) {
+            put("mtu", interface.mtu().unsigned_abs().into());
+            for (name, n) in COUNTERS {
+                put(name, interface.counter(n));
+            }
+        }
+        let tally = self.kernel.tally();
+        let host = Count::ALL.iter().map(|&c| (c.label(), tally.get(c)));
+        for (name, n) in host.filter(|c| c.1 != 0) {
+            put(name, n);
+        }
+        for full in self.kernel.sysctl_names() {
+            let name = full.rsplit('.').next().unwrap_or_default();
+            let counts = name.starts_with("drop_") || name.starts_with("handshake");
+            if counts && let Ok(n @ 1..) = self.kernel.sysctl_number(&full) {
+                put(name, n);
+            }
+        }
+        line
     }
 
     /// Destroys the interface and unloads the driver, which wipes every key.
