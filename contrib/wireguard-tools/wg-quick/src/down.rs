@@ -4,8 +4,9 @@
 use crate::cmd;
 use crate::file::Job;
 use crate::host::{Failure, Host, failed};
-use crate::os::Os;
+use crate::os::{Os, Removed};
 use crate::plan::{Action, Worker};
+use crate::query;
 use crate::save;
 
 /// Takes an interface down. Until it goes, a hook that fails stops everything; from then on nothing does.
@@ -20,14 +21,19 @@ pub fn down(host: &mut dyn Host, os: &dyn Os, job: &Job) -> Result<(), Failure> 
     if job.config.save {
         save::save(host, os, job)?;
     }
-    let before = os.before(host, job)?;
+    let (before, unread) = match os.before(host, job) {
+        Ok(before) => (before, None),
+        Err(Failure::Failed(text)) => (Removed::default(), Some(Action::Complain(text))),
+        Err(interrupted) => return Err(interrupted),
+    };
     let actions = os.remove(host, job)?;
     host.shield(false);
     let mut worker = Worker::new(host, os, &job.name);
     let mut clean = true;
-    for action in actions {
+    for action in unread.into_iter().chain(actions) {
         clean &= worker.perform_or_say(&action);
     }
+    worker.host.unlock();
     for action in os.afterwards(worker.host, &before) {
         clean &= worker.perform_or_say(&action);
     }
@@ -41,9 +47,9 @@ pub fn down(host: &mut dyn Host, os: &dyn Os, job: &Job) -> Result<(), Failure> 
 /// Checks that an interface is there, and one of wg(8)'s.
 ///
 /// # Errors
-/// It is not.
+/// It is not, or wg(8) failed.
 pub fn is_up(host: &mut dyn Host, name: &str) -> Result<(), Failure> {
-    let said = host.query(&cmd!["wg", "show", "interfaces"])?.text();
+    let said = query::text(host, &cmd!["wg", "show", "interfaces"])?;
     if said.split_whitespace().any(|word| word == name) {
         return Ok(());
     }

@@ -58,6 +58,16 @@ impl<H: Host> Host for Dry<H> {
         self.0.has_program(name)
     }
 
+    fn is_link(&mut self, name: &str) -> bool {
+        self.0.is_link(name)
+    }
+
+    fn lock(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn unlock(&mut self) {}
+
     fn start_monitor(&mut self, monitor: &Monitor) -> Result<(), Failure> {
         Self::tell(&format!(
             "[+] Route monitor for {} in the background",

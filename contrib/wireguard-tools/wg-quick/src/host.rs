@@ -34,25 +34,15 @@ pub fn failed<T>(text: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Failed(text.into()))
 }
 
-/// What a program that was only asked something said.
+/// What a program that was only asked something said. [`crate::query`] has the ways to read it.
 #[derive(Clone, Default)]
 pub struct Answer {
     /// It ended with status 0.
     pub ok: bool,
     /// Its standard output. `wg showconf` prints keys.
     pub out: Zeroizing<Vec<u8>>,
-}
-
-impl Answer {
-    /// The output as text; without what was cut off when the program failed.
-    pub fn text(&self) -> Zeroizing<String> {
-        let text = if self.ok {
-            String::from_utf8_lossy(&self.out).into_owned()
-        } else {
-            String::new()
-        };
-        Zeroizing::new(text)
-    }
+    /// Its standard error, as one line.
+    pub said: String,
 }
 
 /// A machine, or what stands for one.
@@ -95,6 +85,18 @@ pub trait Host {
 
     /// Whether a program of that name is in PATH.
     fn has_program(&mut self, name: &str) -> bool;
+
+    /// Whether the program of that name in PATH is a symbolic link.
+    fn is_link(&mut self, name: &str) -> bool;
+
+    /// Keeps other calls of this program from choosing or removing a routing table, until [`Host::unlock`].
+    ///
+    /// # Errors
+    /// Another one does not let go, or a signal came.
+    fn lock(&mut self) -> Result<(), Failure>;
+
+    /// Ends [`Host::lock`], if it is in force.
+    fn unlock(&mut self);
 
     /// Starts the route monitor, in the background.
     ///

@@ -21,6 +21,8 @@ pub enum Action {
     StartMonitor(Monitor),
     /// The route monitor ends.
     StopMonitor,
+    /// Something could not be asked, so that there may be something to do which is not known.
+    Complain(String),
 }
 
 /// How an interface is made.
@@ -138,6 +140,7 @@ impl<'a> Worker<'a> {
             Action::Create(create) => self.create(create),
             Action::Delete => self.delete(),
             Action::Hook(code) => self.host.hook(code),
+            Action::Complain(text) => failed(text),
             Action::StartMonitor(monitor) => self.host.start_monitor(monitor),
             Action::StopMonitor => {
                 self.host.stop_monitor();

@@ -14,7 +14,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::FdFlags;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use wgtools::secret;
@@ -47,7 +48,16 @@ pub struct Real {
     /// The user's standard input, for hooks.
     stdin: Option<OwnedFd>,
     monitor: Option<Child>,
+    /// Locked as long as it is open.
+    lock: Option<OwnedFd>,
 }
+
+/// The file that [`Host::lock`] locks. It stays: a removed file could be locked twice.
+const LOCK: &str = "/var/run/wg-quick.lock";
+/// Every so long [`Host::lock`] tries again,
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// and this often: for a minute.
+const LOCK_TRIES: u32 = 6_000;
 
 /// What a hook runs in: its code comes by standard input, since arguments can be seen by everybody, and the real one
 /// is put back before the code begins. `@` is its descriptor.
@@ -89,6 +99,7 @@ impl Real {
             path: path(),
             stdin,
             monitor: None,
+            lock: None,
         })
     }
 
@@ -97,6 +108,19 @@ impl Real {
         i32::try_from(signal)
             .ok()
             .filter(|signal| *signal != 0 && !self.shielded)
+    }
+
+    /// The program of that name.
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let can_run = |path: &PathBuf| {
+            path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+        };
+        if name.contains('/') {
+            return Some(PathBuf::from(name)).filter(can_run);
+        }
+        std::env::split_paths(&self.path)
+            .map(|folder| folder.join(name))
+            .find(can_run)
     }
 
     fn command(&self, cmd: &Cmd) -> Command {
@@ -215,8 +239,7 @@ impl Host for Real {
         match self.finish(&mut child, &cmd.to_string()) {
             Ok(()) => Ok(Ok(())),
             Err(Failure::Failed(text)) => {
-                let said = said.join().unwrap_or_default();
-                let said = String::from_utf8_lossy(&said).trim().replace('\n', "; ");
+                let said = one_line(said);
                 Ok(Err(if said.is_empty() { text } else { said }))
             }
             Err(interrupted) => Err(interrupted),
@@ -260,17 +283,20 @@ impl Host for Real {
 
     fn query(&mut self, cmd: &Cmd) -> Result<Answer, Failure> {
         let mut command = self.command(cmd);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.spawn(command, cmd.input())?;
-        let said = collect(child.stdout.take());
+        let printed = collect(child.stdout.take());
+        let said = collect(child.stderr.take());
         let status = self.wait(&mut child)?;
-        let out = said.join().unwrap_or_default();
+        let out = printed.join().unwrap_or_default();
+        let said = one_line(said);
         if let Some(signal) = self.interrupted() {
             return Err(Failure::Interrupted(signal));
         }
         Ok(Answer {
             ok: status.success(),
             out,
+            said,
         })
     }
 
@@ -287,13 +313,43 @@ impl Host for Real {
     }
 
     fn has_program(&mut self, name: &str) -> bool {
-        let can_run = |path: PathBuf| {
-            path.is_file() && rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_ok()
-        };
-        if name.contains('/') {
-            return can_run(name.into());
+        self.find(name).is_some()
+    }
+
+    fn is_link(&mut self, name: &str) -> bool {
+        self.find(name).is_some_and(|path| path.is_symlink())
+    }
+
+    fn lock(&mut self) -> Result<(), Failure> {
+        if self.lock.is_some() {
+            return Ok(());
         }
-        std::env::split_paths(&self.path).any(|folder| can_run(folder.join(name)))
+        let Ok(file) = open_lock() else {
+            // Nowhere to lock, and the kernel still refuses a second default route in one table.
+            self.say(&format!(
+                "Warning: cannot lock {LOCK}; tunnels that are set up at the same time may take the same table"
+            ));
+            return Ok(());
+        };
+        for _ in 0..LOCK_TRIES {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    self.lock = Some(file);
+                    return Ok(());
+                }
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(e) => return failed(format!("cannot lock {LOCK}: {e}")),
+            }
+            if let Some(signal) = self.interrupted() {
+                return Err(Failure::Interrupted(signal));
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        failed(format!("another wg-quick holds {LOCK} and does not let go"))
+    }
+
+    fn unlock(&mut self) {
+        self.lock = None;
     }
 
     fn start_monitor(&mut self, monitor: &Monitor) -> Result<(), Failure> {
@@ -354,6 +410,17 @@ fn leave_group(command: &mut Command) {
 
 fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
+}
+
+fn open_lock() -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(LOCK, flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// What [`collect`] has read, as one line.
+fn one_line(said: JoinHandle<Zeroizing<Vec<u8>>>) -> String {
+    let said = said.join().unwrap_or_default();
+    String::from_utf8_lossy(&said).trim().replace('\n', "; ")
 }
 
 /// Reads in the background, so that a full pipe holds nobody up.

@@ -12,29 +12,44 @@ use crate::config::Config;
 use crate::dns;
 use crate::file::Job;
 use crate::host::{Failure, Host, failed};
-use crate::os::Os;
+use crate::os::{Os, State};
+use crate::query::{self, QueryError};
 
 /// Makes the file say what the interface is. Comments are lost.
 ///
 /// # Errors
 /// The interface cannot be asked, or the file not be written; it is then as it was.
 pub fn save(host: &mut dyn Host, os: &dyn Os, job: &Job) -> Result<(), Failure> {
-    let (addresses, mtu) = os.state(host, job)?;
+    let as_it_was = |failure: Failure| match failure {
+        Failure::Failed(text) => {
+            Failure::Failed(format!("{text}; `{}' is as it was", job.path.display()))
+        }
+        interrupted => interrupted,
+    };
+    let state = os.state(host, job).map_err(as_it_was)?;
     let list = os.resolvconf(host, &job.name).list;
-    let listed = host.query(&list);
-    let listed = listed
-        .map(|answer| dns::listed(&answer.text()))
-        .unwrap_or_default();
+    // Not every resolvconf can list.
+    let listed = match query::text(host, &list) {
+        Ok(text) => dns::listed(&text),
+        Err(QueryError::NotAsked(Failure::Interrupted(signal))) => {
+            return Err(Failure::Interrupted(signal));
+        }
+        Err(_) => Vec::new(),
+    };
     let showconf = cmd!["wg", "showconf", job.name];
     host.say(&format!("[#] {showconf}"));
     let shown = host.query(&showconf)?;
-    let Some(text) =
-        compose(&job.config, &addresses, mtu, &listed, &shown.out).filter(|_| shown.ok)
-    else {
-        return failed(format!(
-            "`{showconf}' failed; `{}' is as it was",
-            job.path.display()
-        ));
+    if !shown.ok {
+        let error = QueryError::Failed {
+            cmd: showconf,
+            said: shown.said,
+        };
+        return Err(as_it_was(error.into()));
+    }
+    let Some(text) = compose(&job.config, &state, &listed, &shown.out) else {
+        // Not which words: there are keys among them.
+        let text = format!("`{showconf}' printed what is not understood");
+        return Err(as_it_was(Failure::Failed(text)));
     };
     write(&job.path, &text).or_else(|e| {
         failed(format!(
@@ -48,15 +63,14 @@ pub fn save(host: &mut dyn Host, os: &dyn Os, job: &Job) -> Result<(), Failure> 
 /// The new text: our keys, then what `wg showconf` prints. `None` if that is something else.
 pub fn compose(
     config: &Config,
-    addresses: &[String],
-    mtu: Option<u32>,
+    state: &State,
     listed: &[String],
     shown: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
     let rest = shown.strip_prefix(b"[Interface]\n")?;
     let mut own = String::from("[Interface]\n");
     let mut put = |key: &str, value: &str| own += &format!("{key} = {value}\n");
-    for address in addresses {
+    for address in &state.addresses {
         put("Address", address);
     }
     // A resolvconf that cannot list leaves what the file said.
@@ -68,8 +82,8 @@ pub fn compose(
     } {
         put("DNS", server);
     }
-    if let (Some(configured), current) = (config.mtu, mtu) {
-        put("MTU", &current.unwrap_or(configured).to_string());
+    if config.mtu.is_some() {
+        put("MTU", &state.mtu.to_string());
     }
     if let Some(table) = &config.table {
         put("Table", &table.to_string());

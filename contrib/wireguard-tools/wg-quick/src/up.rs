@@ -62,9 +62,14 @@ fn try_up(
         worker.step(Step::run(worker.os.address(name, address)))?;
     }
     let peers = os::peers(worker.host, job)?;
-    for step in worker.os.finish(worker.host, job, &peers)? {
+    for step in worker.os.link(worker.host, job, &peers)? {
         worker.step(step)?;
     }
+    // Once it is up it has the routes that its addresses bring.
+    for step in worker.os.routes(worker.host, job, &peers)? {
+        worker.step(step)?;
+    }
+    worker.host.unlock();
     for code in &config.post_up {
         hooks.any = true;
         hooks.post_up = true;
@@ -82,6 +87,7 @@ fn clean_up(worker: &mut Worker<'_>, job: &Job, hooks: &Hooks) {
         }
     }
     worker.roll_back();
+    worker.host.unlock();
     if hooks.any {
         for code in &job.config.post_down {
             worker.perform_or_say(&Action::Hook(job.hook(code)));

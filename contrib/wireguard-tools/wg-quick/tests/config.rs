@@ -10,6 +10,7 @@ use common::{KEY, PEER, job};
 use wg_quick::cli::{self, Order};
 use wg_quick::config::{Config, Table};
 use wg_quick::host::Failure;
+use wg_quick::os::State;
 use wg_quick::os::freebsd::FreeBsd;
 use wg_quick::{file, save};
 use wgtools::endpoint::Syntax;
@@ -211,7 +212,7 @@ fn written_as_a_whole() {
         .collect();
     assert_eq!(left.len(), 2, "{left:?}");
     // What `wg` printed is no configuration.
-    assert!(save::compose(&Config::default(), &[], None, &[], b"nonsense").is_none());
+    assert!(save::compose(&Config::default(), &State::default(), &[], b"nonsense").is_none());
 }
 
 #[test]

@@ -9,10 +9,13 @@ use wg_quick::host::Failure;
 use wg_quick::os::linux::Linux;
 use wg_quick::{down, up};
 
-const RULES: &str = r#"[{"priority":0,"src":"all","table":"local"},
-    {"priority":32764,"src":"all","table":"main","suppress_prefixlen":0},
+const RULES: &str = r#"[{"priority":0,"src":"all","table":"255"},
+    {"priority":32764,"src":"all","table":"254","suppress_prefixlen":0},
     {"priority":32765,"not":null,"src":"all","fwmark":"0xca6c","table":"51820"},
-    {"priority":32766,"src":"all","table":"main"},{"priority":32767,"src":"all","table":"default"}]"#;
+    {"priority":32766,"src":"all","table":"254"},{"priority":32767,"src":"all","table":"253"}]"#;
+const NO_RULES: &str =
+    r#"[{"priority":0,"src":"all","table":"255"},{"priority":32766,"src":"all","table":"254"}]"#;
+const NO_TABLE: &str = "Error: ipv4: FIB table does not exist.; Dump terminated";
 
 /// A machine with an uplink of 1500 bytes, on which `wg show` tells this.
 fn machine(allowed_ips: &str, endpoint: &str, mark: &str) -> Fake {
@@ -47,8 +50,30 @@ fn machine(allowed_ips: &str, endpoint: &str, mark: &str) -> Fake {
             "ip -j link show dev eth1",
             r#"[{"ifname":"eth1","mtu":9000}]"#,
         )
-        .answer("sysctl -n net.ipv4.conf.all.src_valid_mark", "0\n")
+        .answer(
+            "ip -j address show dev wg0",
+            r#"[{"ifname":"wg0","mtu":1420,"addr_info":[
+                {"family":"inet","local":"10.77.0.1","prefixlen":24,"scope":"global"},
+                {"family":"inet6","local":"fd77::1","prefixlen":64,"scope":"global"},
+                {"family":"inet6","local":"fe80::7","prefixlen":64,"scope":"link"}]}]"#,
+        )
+        .answer(
+            "ip -j -4 route show dev wg0",
+            r#"[{"dst":"10.77.0.0/24","protocol":"kernel","scope":"link"}]"#,
+        )
+        .answer(
+            "ip -j -6 route show dev wg0",
+            r#"[{"dst":"fd77::/64","protocol":"kernel"},{"dst":"fe80::/64"}]"#,
+        )
+        .answer("ip -j -N -4 rule show", NO_RULES)
+        .answer("ip -j -N -6 rule show", NO_RULES)
+        .refuse("ip -j -4 route show table 51820", NO_TABLE)
+        .answer("ip -j -6 route show table 51820", "[]")
+        .answer("nft list tables", "")
+        .file(SRC_VALID_MARK, "0\n")
 }
+
+const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 
 fn go(fake: &mut Fake, job: &Job) -> Result<(), Failure> {
     up::up(fake, &Linux, job, "wgd")
@@ -61,7 +86,7 @@ fn everything_in_order() {
     let mut fake = machine(ALL, "192.0.2.2:51820", "off");
     assert_eq!(go(&mut fake, &everything(ALL)), Ok(()), "{:?}", fake.said);
     let expected = "\
-ip link add wg0 type wireguard
+ip link add dev wg0 type wireguard
 hook pre wg0
 wg addconf wg0 /dev/stdin
 ip -4 address add 10.77.0.1/24 dev wg0
@@ -205,8 +230,103 @@ fn marks() {
     let mut fake = machine("0.0.0.0/0", "192.0.2.2:1", "off")
         .answer("ip -j -4 route show table 51820", r#"[{"dst":"default"}]"#)
         .answer("ip -j -6 route show table 51821", r#"[{"dst":"default"}]"#)
-        .answer("ip -j -4 route show table 51821", "[]");
+        .answer("ip -j -4 route show table 51821", "[]")
+        .answer("ip -j -4 route show table 51822", "[]")
+        .answer("ip -j -6 route show table 51822", "[]");
     assert_eq!(up(&mut fake, "")[0], "wg set wg0 fwmark 51822");
+    // Its rules come before its routes: another tunnel is being set up, and this is its table already.
+    let mut fake = machine("0.0.0.0/0", "192.0.2.2:1", "off")
+        .answer("ip -j -N -6 rule show", RULES)
+        .answer("ip -j -4 route show table 51821", "[]")
+        .answer("ip -j -6 route show table 51821", "[]");
+    assert_eq!(up(&mut fake, "")[0], "wg set wg0 fwmark 51821");
+}
+
+/// From the choice of a table until it has its route nobody else chooses one, nor while rules are removed.
+#[test]
+fn locked() {
+    let mut fake = machine(ALL, "192.0.2.2:1", "off");
+    assert_eq!(go(&mut fake, &everything(ALL)), Ok(()));
+    let at = |what: &str| fake.did.iter().position(|line| line == what).unwrap();
+    let (from, to) = (
+        at("ip link set mtu 1420 up dev wg0") + 2,
+        at("ip -6 route add ::/0 dev wg0 table 51820") + 1,
+    );
+    assert_eq!(fake.locks, [("lock", from), ("unlock", to)]);
+
+    let mut fake = machine(ALL, "192.0.2.2:1", "off");
+    fake.fail_at = Some(to - 1);
+    assert!(go(&mut fake, &everything(ALL)).is_err());
+    let hook = fake.did.iter().position(|line| line == "hook unpre wg0");
+    assert_eq!(fake.locks, [("lock", from), ("unlock", hook.unwrap())]);
+
+    let mut fake = machine(ALL, "192.0.2.2:1", "0xca6c").answer("ip -j -N -4 rule show", RULES);
+    assert_eq!(down::down(&mut fake, &Linux, &everything(ALL)), Ok(()));
+    let hook = fake.did.iter().position(|line| line == "hook unpre wg0");
+    assert_eq!(fake.locks, [("lock", 1), ("unlock", hook.unwrap())]);
+
+    let mut fake = machine("10.0.0.0/8", "192.0.2.2:1", "off");
+    assert_eq!(go(&mut fake, &everything("10.0.0.0/8")), Ok(()));
+    assert!(!fake.locks.iter().any(|(what, _)| *what == "lock"));
+}
+
+/// Where the setting is right already, it may be one that cannot be written.
+#[test]
+fn src_valid_mark() {
+    let mut fake = machine(ALL, "192.0.2.2:1", "off").file(SRC_VALID_MARK, "1\n");
+    assert_eq!(go(&mut fake, &everything(ALL)), Ok(()));
+    assert!(
+        !fake.did.iter().any(|line| line.starts_with("sysctl")),
+        "{:?}",
+        fake.did
+    );
+    fake.files.remove(SRC_VALID_MARK);
+    fake.interfaces.clear();
+    fake.did.clear();
+    assert_eq!(go(&mut fake, &everything(ALL)), Ok(()));
+    assert!(
+        fake.did
+            .contains(&"sysctl -q net.ipv4.conf.all.src_valid_mark=1".to_owned())
+    );
+}
+
+/// Addresses and routes that a hook gave the interface count like those of the file.
+#[test]
+fn what_hooks_did() {
+    let ips = "10.66.0.0/24,10.67.0.0/16,10.68.0.0/16,0.0.0.0/0";
+    let link = r#"[{},{"ifname":"wg0","mtu":1420,"addr_info":[
+        {"local":"10.66.0.2","prefixlen":24,"scope":"global"},
+        {"local":"10.68.0.2","prefixlen":16,"scope":"global","noprefixroute":true}]}]"#;
+    let routes = r#"[{"dst":"10.66.0.0/24"},{"dst":"10.67.0.0/16"},
+        {"type":"blackhole","dst":"10.68.0.0/16"}]"#;
+    let job = job(&format!(
+        "[Interface]\n[Peer]\nPublicKey = {PEER}\nAllowedIPs = {ips}\n"
+    ));
+    let mut fake = machine(ips, "192.0.2.2:1", "off")
+        .answer("ip -j address show dev wg0", link)
+        .answer("ip -j -4 route show dev wg0", routes);
+    assert_eq!(go(&mut fake, &job), Ok(()), "{:?}", fake.said);
+    let added: Vec<_> = fake
+        .did
+        .iter()
+        .filter(|line| line.contains("route add"))
+        .collect();
+    assert_eq!(
+        added,
+        [
+            "ip -4 route add 10.68.0.0/16 dev wg0",
+            "ip -4 route add 0.0.0.0/0 dev wg0 table 51820"
+        ]
+    );
+    for ip in ["10.66.0.2", "10.68.0.2"] {
+        let guard = format!("iifname != \"wg0\" ip daddr {ip} fib saddr type != local drop");
+        let text = fake
+            .inputs
+            .iter()
+            .find(|(cmd, _)| cmd == "nft -f -")
+            .unwrap();
+        assert!(text.1.contains(&guard), "{}", text.1);
+    }
 }
 
 #[test]
@@ -233,7 +353,15 @@ fn tables() {
 #[test]
 fn mtu() {
     let mtu = |endpoint: &str| -> String {
-        let mut fake = machine("10.0.0.0/8", endpoint, "off");
+        let mut fake = machine("10.0.0.0/8", endpoint, "off")
+            .answer(
+                "ip -j route get 192.0.2.4",
+                r#"[{"dst":"192.0.2.4","dev":"eth1"}]"#,
+            )
+            .refuse(
+                "ip -j route get 192.0.2.9",
+                "RTNETLINK answers: Network is unreachable",
+            );
         let job = job(&format!(
             "[Interface]\n[Peer]\nPublicKey = {PEER}\nAllowedIPs = 10.0.0.0/8\n"
         ));
@@ -247,8 +375,15 @@ fn mtu() {
     assert_eq!(mtu("192.0.2.2:1"), "ip link set mtu 1420 up dev wg0");
     assert_eq!(mtu("192.0.2.3:1"), "ip link set mtu 1320 up dev wg0");
     assert_eq!(mtu("(none)"), "ip link set mtu 8920 up dev wg0");
-    let mut fake = machine("10.0.0.0/8", "(none)", "off");
-    fake.answers.remove("ip -j route show default");
+    // The narrowest way counts, in whichever order; one that there is not, does not.
+    let both = [
+        format!("192.0.2.4:1\n{PEER}\t192.0.2.3:1"),
+        format!("192.0.2.3:1\n{PEER}\t192.0.2.4:1\n{PEER}\t192.0.2.9:1"),
+    ];
+    for endpoints in both {
+        assert_eq!(mtu(&endpoints), "ip link set mtu 1320 up dev wg0");
+    }
+    let mut fake = machine("10.0.0.0/8", "(none)", "off").answer("ip -j route show default", "[]");
     assert_eq!(go(&mut fake, &job("[Interface]\n")), Ok(()));
     assert_eq!(fake.did[2], "ip link set mtu 1420 up dev wg0");
 }
@@ -304,8 +439,8 @@ fn without_a_filter() {
 #[test]
 fn down_in_order() {
     let mut fake = machine(ALL, "192.0.2.2:1", "0xca6c")
-        .answer("ip -j -4 rule show", RULES)
-        .answer("ip -j -6 rule show", RULES)
+        .answer("ip -j -N -4 rule show", RULES)
+        .answer("ip -j -N -6 rule show", RULES)
         .answer("nft list tables", "table ip filter\ntable ip wg-quick-wg0\ntable ip6 wg-quick-wg0\ntable ip wg-quick-wg01\n");
     fake.files.insert(
         "/etc/resolvconf/interface-order".to_owned(),
@@ -330,14 +465,14 @@ hook unpre wg0";
 /// Two tunnels that are both a default route: the older can go first without taking the younger's rules along.
 #[test]
 fn down_leaves_the_other_tunnel() {
-    let two = r#"[{"priority":0,"src":"all","table":"local"},
-        {"priority":32762,"src":"all","table":"main","suppress_prefixlen":0},
+    let two = r#"[{"priority":0,"src":"all","table":"255"},
+        {"priority":32762,"src":"all","table":"254","suppress_prefixlen":0},
         {"priority":32763,"not":null,"src":"all","fwmark":"0xca6d","table":"51821"},
-        {"priority":32764,"src":"all","table":"main","suppress_prefixlen":0},
+        {"priority":32764,"src":"all","table":"254","suppress_prefixlen":0},
         {"priority":32765,"not":null,"src":"all","fwmark":"0xca6c","table":"51820"},
-        {"priority":32766,"src":"all","table":"main"}]"#;
+        {"priority":32766,"src":"all","table":"254"}]"#;
     let rules = |mark: &str| -> Vec<String> {
-        let mut fake = machine(ALL, "192.0.2.2:1", mark).answer("ip -j -4 rule show", two);
+        let mut fake = machine(ALL, "192.0.2.2:1", mark).answer("ip -j -N -4 rule show", two);
         assert_eq!(down::down(&mut fake, &Linux, &job("[Interface]\n")), Ok(()));
         fake.did
             .into_iter()

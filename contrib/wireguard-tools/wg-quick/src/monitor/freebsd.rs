@@ -14,7 +14,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 
 use super::Monitor;
-use crate::cmd;
 use crate::host::{Failure, Host};
 use crate::os::freebsd::{delete_direct, read_routes, refresh};
 
@@ -70,10 +69,8 @@ struct State {
 
 impl State {
     fn refresh(&mut self, monitor: &Monitor, host: &mut dyn Host) -> Result<(), Failure> {
-        let said = host
-            .query(&cmd!["wg", "show", monitor.name, "endpoints"])?
-            .text();
-        let mut endpoints = crate::os::endpoints(&said);
+        // Without an answer the routes stay.
+        let mut endpoints = crate::os::known_endpoints(host, &monitor.name)?;
         endpoints.retain(|ip| if ip.is_ipv4() { monitor.v4 } else { monitor.v6 });
         let routes = read_routes(host)?;
         if self

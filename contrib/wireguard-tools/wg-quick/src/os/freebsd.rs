@@ -18,8 +18,11 @@ use crate::dns;
 use crate::file::Job;
 use crate::host::{Failure, Host, failed, socket};
 use crate::monitor::Monitor;
-use crate::os::{Os, Peers, Removed, Resolvconf, dns_step, has_default, named_table, uncovered};
+use crate::os::{
+    Os, Peers, Removed, Resolvconf, State, dns_step, has_default, named_table, uncovered,
+};
 use crate::plan::{Action, Create, Step};
+use crate::query;
 
 /// The system.
 pub struct FreeBsd;
@@ -79,12 +82,8 @@ impl Os for FreeBsd {
         let Some(table) = named_table(job) else {
             return Ok(());
         };
-        let fibs = host
-            .query(&cmd!["sysctl", "-n", "net.fibs"])?
-            .text()
-            .trim()
-            .parse()
-            .unwrap_or(1);
+        let cmd = cmd!["sysctl", "-n", "net.fibs"];
+        let fibs: u32 = query::parsed(host, &cmd, |text| text.trim().parse().ok())?;
         match table.parse::<u32>() {
             Ok(fib) if fib < fibs => Ok(()),
             _ => failed(format!(
@@ -94,13 +93,16 @@ impl Os for FreeBsd {
         }
     }
 
-    fn finish(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure> {
+    fn link(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure> {
+        let mut steps = link_steps(job, peers, &read_routes(host)?);
+        steps.extend(dns_step(self, host, job));
+        Ok(steps)
+    }
+
+    fn routes(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure> {
         let routes = read_routes(host)?;
         let index = host.index(&job.name).unwrap_or(0);
-        let mut steps = link_steps(job, peers, &routes);
-        steps.extend(dns_step(self, host, job));
-        steps.extend(route_steps(job, peers, &routes, index));
-        Ok(steps)
+        Ok(route_steps(job, peers, &routes, index))
     }
 
     fn remove(&self, _host: &mut dyn Host, job: &Job) -> Result<Vec<Action>, Failure> {
@@ -143,40 +145,42 @@ impl Os for FreeBsd {
             .collect()
     }
 
-    fn state(&self, host: &mut dyn Host, job: &Job) -> Result<(Vec<String>, Option<u32>), Failure> {
+    fn state(&self, host: &mut dyn Host, job: &Job) -> Result<State, Failure> {
         let cmd = cmd!["ifconfig", "-f", "inet:cidr,inet6:cidr", job.name];
-        let said = host.query(&cmd)?.text();
-        let words = |line: &str| {
-            line.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let mut addresses = Vec::new();
-        let mut mtu = None;
-        for line in said.lines().map(words) {
-            match line
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .as_slice()
-            {
-                // An address of the link has a zone.
-                ["inet" | "inet6", address, ..] if !address.contains('%') => {
-                    addresses.push((*address).to_owned());
-                }
-                [.., "mtu", number] => mtu = number.parse().ok(),
-                _ => {}
-            }
-        }
-        Ok((addresses, mtu))
+        Ok(query::parsed(host, &cmd, state_of)?)
     }
+}
+
+/// Reads what `ifconfig` prints about an interface, whose first line has the MTU.
+fn state_of(text: &str) -> Option<State> {
+    let (mut addresses, mut mtu) = (Vec::new(), None);
+    for line in text.lines() {
+        match *line.split_whitespace().collect::<Vec<_>>() {
+            // An address of the link has a zone.
+            ["inet" | "inet6", address, ..] if !address.contains('%') => {
+                address.parse::<IpNet>().ok()?;
+                addresses.push(address.to_owned());
+            }
+            [.., "mtu", number] => mtu = Some(number.parse().ok()?),
+            _ => {}
+        }
+    }
+    Some(State {
+        addresses,
+        mtu: mtu?,
+    })
 }
 
 /// MTU and up.
 fn link_steps(job: &Job, peers: &Peers, routes: &Routes) -> Vec<Step> {
     let mtu = job.config.mtu.unwrap_or_else(|| {
         let outside = |ip: &IpAddr| routes.best(*ip, &job.name).map(|route| route.mtu);
-        let towards = peers.endpoints.iter().filter_map(outside).max();
+        let towards = peers
+            .endpoints
+            .iter()
+            .filter_map(outside)
+            .filter(|mtu| *mtu > 80)
+            .min();
         let default = || routes.default_of(true, &job.name).map(|route| route.mtu);
         towards
             .or_else(default)
@@ -224,7 +228,8 @@ fn route_steps(job: &Job, peers: &Peers, routes: &Routes, index: u32) -> Vec<Ste
         ];
         Step::run(cmd)
     };
-    let inside = uncovered(job, peers).filter(|net| !routes.has_through(net, &job.name));
+    let connected: Vec<IpNet> = job.config.addresses.iter().map(Address::net).collect();
+    let inside = uncovered(peers, &connected).filter(|net| !routes.has_through(net, &job.name));
     let mut steps: Vec<Step> = inside
         .map(|net| through(net, net.addr().is_ipv4()))
         .collect();
@@ -390,11 +395,12 @@ pub fn read_routes(host: &mut dyn Host) -> Result<Routes, Failure> {
     let mut routes = Routes::default();
     for family in ["inet", "inet6"] {
         let cmd = cmd!["netstat", "--libxo", "json", "-rnW", "-f", family];
-        let answer = host.query(&cmd)?;
-        match serde_json::from_slice(&answer.out) {
-            Ok(said) if answer.ok => routes.add(&said),
-            _ => return failed(format!("cannot read the routing table: `{cmd}' failed")),
-        }
+        query::parsed(host, &cmd, |text| {
+            let said: Value = serde_json::from_str(text).ok()?;
+            // It is there, and empty, where there are no routes.
+            let table = &said["statistics"]["route-information"]["route-table"];
+            table.is_object().then(|| routes.add(&said))
+        })?;
     }
     Ok(routes)
 }

@@ -9,7 +9,6 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::cmd;
@@ -18,14 +17,26 @@ use crate::config::{Address, Table};
 use crate::dns;
 use crate::file::Job;
 use crate::host::{Failure, Host, failed};
-use crate::os::{Os, Peers, Resolvconf, dns_step, has_default, named_table, peers, uncovered};
+use crate::os::{
+    Os, Peers, Resolvconf, State, dns_step, has_default, named_table, peers, uncovered,
+};
 use crate::plan::{Action, Create, Step};
+use crate::query;
+
+pub mod ip;
+use ip::Rule;
 
 /// The system.
 pub struct Linux;
 
 /// First mark, and table of the same number, that is tried.
 const FIRST_TABLE: u32 = 51_820;
+
+/// The number of the usual table.
+const MAIN: u32 = 254;
+
+/// Where the kernel tells whether marks count in the reverse path check.
+const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 
 impl Os for Linux {
     fn folders(&self) -> &'static [&'static str] {
@@ -38,7 +49,7 @@ impl Os for Linux {
 
     fn create(&self, name: &str, process: &str) -> Create {
         Create {
-            kernel: cmd!["ip", "link", "add", name, "type", "wireguard"],
+            kernel: cmd!["ip", "link", "add", "dev", name, "type", "wireguard"],
             process: cmd![process, name],
             hint: "",
             unless_said: "File exists",
@@ -84,55 +95,91 @@ impl Os for Linux {
         Ok(())
     }
 
-    fn finish(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure> {
-        let seen = look(host, job, peers)?;
+    fn link(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure> {
+        let mtu = match job.config.mtu {
+            Some(mtu) => mtu,
+            None => best_mtu(host, peers)?,
+        };
         let mut steps = vec![Step::run(cmd![
-            "ip", "link", "set", "mtu", seen.mtu, "up", "dev", job.name
+            "ip", "link", "set", "mtu", mtu, "up", "dev", job.name
         ])];
         steps.extend(dns_step(self, host, job));
-        steps.extend(route_steps(job, peers, &seen));
         Ok(steps)
     }
 
-    fn remove(&self, host: &mut dyn Host, job: &Job) -> Result<Vec<Action>, Failure> {
-        let mut cmds = Vec::new();
-        if dns::wanted(&job.config) {
-            cmds.push(self.resolvconf(host, &job.name).forget);
-        }
-        cmds.extend(remove_filters(host, &job.name)?);
-        if job.config.table() == Table::Auto {
-            let mark = peers(host, job)?.fwmark;
-            for v4 in [true, false] {
-                cmds.extend(remove_rules(&rules(host, v4)?, mark, v4));
-            }
-        }
-        let actions = cmds.into_iter().map(Action::Run);
-        Ok(actions.chain([Action::Delete]).collect())
+    fn routes(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure> {
+        let seen = look(host, job, peers)?;
+        Ok(route_steps(job, peers, &seen))
     }
 
-    fn state(&self, host: &mut dyn Host, job: &Job) -> Result<(Vec<String>, Option<u32>), Failure> {
-        let said = ask(host, &cmd!["ip", "-j", "address", "show", "dev", job.name])?;
-        let configured = |ip: &str| job.config.addresses.iter().any(|a| Ok(a.ip) == ip.parse());
-        let address = |entry: &Value| {
-            let ip = entry["local"].as_str()?;
-            // The kernel makes up addresses of the link by itself.
-            let kept = entry["scope"] != "link" || configured(ip);
-            kept.then(|| Some(format!("{ip}/{}", entry["prefixlen"].as_u64()?)))?
+    fn remove(&self, host: &mut dyn Host, job: &Job) -> Result<Vec<Action>, Failure> {
+        let mut actions = Vec::new();
+        if dns::wanted(&job.config) {
+            actions.push(Action::Run(self.resolvconf(host, &job.name).forget));
+        }
+        let (peers, unknown) = match peers(host, job) {
+            Ok(peers) => (peers, None),
+            Err(Failure::Failed(text)) => (Peers::default(), Some(text)),
+            Err(interrupted) => return Err(interrupted),
         };
-        let entries = said[0]["addr_info"].as_array();
-        let addresses = entries.into_iter().flatten().filter_map(address).collect();
-        Ok((
-            addresses,
-            said[0]["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok()),
-        ))
+        let ips = &peers.allowed_ips;
+        let default = has_default(ips, true) || has_default(ips, false) || peers.fwmark != 0;
+        // Without a default route there is nothing to filter, hence nothing that could be missed.
+        let filters = unknown.is_some() || default && job.config.table() == Table::Auto;
+        remove_filters(host, &job.name, filters, &mut actions)?;
+        if job.config.table() == Table::Auto {
+            actions.extend(unknown.map(Action::Complain));
+            if peers.fwmark != 0 {
+                host.lock().or_else(complain(&mut actions))?;
+                for v4 in [true, false] {
+                    match ip::rules(host, v4) {
+                        Ok(rules) => actions.extend(
+                            remove_rules(&rules, peers.fwmark, v4)
+                                .into_iter()
+                                .map(Action::Run),
+                        ),
+                        Err(failure) => complain(&mut actions)(failure)?,
+                    }
+                }
+            }
+        }
+        actions.push(Action::Delete);
+        Ok(actions)
+    }
+
+    fn state(&self, host: &mut dyn Host, job: &Job) -> Result<State, Failure> {
+        let link = ip::link(host, &job.name)?;
+        let configured = |ip: IpAddr| job.config.addresses.iter().any(|a| a.ip == ip);
+        // The kernel makes up addresses of the link by itself.
+        let kept = link
+            .addresses
+            .iter()
+            .filter(|a| !a.of_link || configured(a.ip));
+        Ok(State {
+            addresses: kept.map(|a| format!("{}/{}", a.ip, a.len)).collect(),
+            mtu: link.mtu,
+        })
+    }
+}
+
+/// What keeps a failure for the list of things to do, in its place; but not that a signal came.
+fn complain(actions: &mut Vec<Action>) -> impl FnOnce(Failure) -> Result<(), Failure> {
+    |failure| match failure {
+        Failure::Failed(text) => {
+            actions.push(Action::Complain(text));
+            Ok(())
+        }
+        interrupted => Err(interrupted),
     }
 }
 
 /// What was seen of the system that the plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The MTU to set, in bytes.
-    pub mtu: u32,
+    /// The interface's addresses that can be reached from another link.
+    pub addresses: Vec<IpAddr>,
+    /// Networks that are routed to the interface already.
+    pub connected: Vec<IpNet>,
     /// A mark that is free to use, and whose table is empty; or that which the interface has.
     pub mark: u32,
     /// What filters packets here, if a default route needs it.
@@ -161,74 +208,89 @@ fn firewall(host: &mut dyn Host) -> Option<Firewall> {
 }
 
 fn look(host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Seen, Failure> {
-    let mtu = match job.config.mtu {
-        Some(mtu) => mtu,
-        None => best_mtu(host, peers)?,
-    };
-    let mark = match peers.fwmark {
-        0 => free_mark(host)?,
-        mark => mark,
-    };
-    let valid = host.query(&cmd!["sysctl", "-n", "net.ipv4.conf.all.src_valid_mark"])?;
-    Ok(Seen {
-        mtu,
-        mark,
+    let mut seen = Seen {
+        addresses: Vec::new(),
+        connected: Vec::new(),
+        mark: peers.fwmark,
         firewall: firewall(host),
-        src_valid_mark: valid.text().trim() == "1",
-    })
+        src_valid_mark: false,
+    };
+    if job.config.table() != Table::Auto {
+        return Ok(seen);
+    }
+    let ips = &peers.allowed_ips;
+    if host.is_dry() {
+        let addresses = &job.config.addresses;
+        seen.addresses = addresses.iter().map(|a| a.ip).collect();
+        seen.connected = addresses.iter().map(Address::net).collect();
+    } else {
+        // Hooks may have given it addresses and routes too.
+        let link = ip::link(host, &job.name)?;
+        let wide = link.addresses.iter().filter(|a| !a.of_link);
+        seen.addresses = wide.map(|a| a.ip).collect();
+        seen.connected = link.addresses.iter().map(|a| IpNet::from(a.ip)).collect();
+        for v4 in [true, false] {
+            let wanted = |net: &IpNet| net.prefix_len() > 0 && net.addr().is_ipv4() == v4;
+            if ips.iter().any(wanted) {
+                seen.connected.extend(ip::networks(host, &job.name, v4)?);
+            }
+        }
+    }
+    if has_default(ips, true) || has_default(ips, false) {
+        host.lock()?;
+        if seen.mark == 0 {
+            seen.mark = free_mark(host)?;
+        }
+        let valid = host.read(SRC_VALID_MARK);
+        seen.src_valid_mark = valid.is_some_and(|text| text.trim() == "1");
+    }
+    Ok(seen)
 }
 
-/// What fits on the way to the endpoints, less what the tunnel adds.
+/// What fits on every way to the endpoints, less what the tunnel adds.
 fn best_mtu(host: &mut dyn Host, peers: &Peers) -> Result<u32, Failure> {
-    let mut best = 0;
+    let mut best: Option<u32> = None;
     for ip in &peers.endpoints {
-        best = best.max(mtu_of(host, &cmd!["ip", "-j", "route", "get", ip])?);
+        let way = ip::way_to(host, *ip)?;
+        if let Some(mtu) = mtu_of(host, way)? {
+            best = Some(best.map_or(mtu, |best| best.min(mtu)));
+        }
     }
-    if best == 0 {
-        best = mtu_of(host, &cmd!["ip", "-j", "route", "show", "default"])?;
+    if best.is_none() {
+        let way = ip::default_way(host)?;
+        best = mtu_of(host, way)?;
     }
     // 65535 is the most that an interface of this kind takes; the loopback interface has one more.
-    Ok(if best > 80 { best.min(65_536) } else { 1500 } - 80)
+    Ok(best.unwrap_or(1500).min(65_536) - 80)
 }
 
-/// The MTU of the first route that `ip` lists, or of its interface; 0 if there is none.
-fn mtu_of(host: &mut dyn Host, cmd: &Cmd) -> Result<u32, Failure> {
-    let said = ask(host, cmd)?;
-    let route = &said[0];
-    let mtu = |value: &Value| value["mtu"].as_u64().and_then(|mtu| mtu.try_into().ok());
-    if let Some(mtu) = mtu(&route["metrics"][0]) {
-        return Ok(mtu);
-    }
-    let Some(interface) = route["dev"].as_str() else {
-        return Ok(0);
+/// The MTU of a route, or of its interface.
+fn mtu_of(host: &mut dyn Host, way: Option<ip::Way>) -> Result<Option<u32>, Failure> {
+    let mtu = match way {
+        Some(ip::Way { mtu: Some(mtu), .. }) => Some(mtu),
+        Some(ip::Way { dev: Some(dev), .. }) => Some(ip::mtu(host, &dev)?),
+        _ => None,
     };
-    let said = ask(host, &cmd!["ip", "-j", "link", "show", "dev", interface])?;
-    Ok(mtu(&said[0]).unwrap_or(0))
+    Ok(mtu.filter(|mtu| *mtu > 80))
 }
 
+/// A mark that no rule is about and whose table is empty.
 fn free_mark(host: &mut dyn Host) -> Result<u32, Failure> {
+    let mut rules = ip::rules(host, true)?;
+    rules.extend(ip::rules(host, false)?);
+    let named = |mark: u32| {
+        let about = |rule: &Rule| rule.not_mark == Some(mark) || rule.table == Some(mark);
+        rules.iter().any(about)
+    };
     for mark in FIRST_TABLE..FIRST_TABLE + 1000 {
-        let mut used = false;
-        for v4 in [true, false] {
-            let said = ask(
-                host,
-                &cmd!["ip", "-j", family(v4), "route", "show", "table", mark],
-            )?;
-            used |= said.as_array().is_some_and(|routes| !routes.is_empty());
-        }
-        if !used {
+        if !named(mark) && !ip::has_routes(host, mark, true)? && !ip::has_routes(host, mark, false)?
+        {
             return Ok(mark);
         }
     }
     failed(format!(
         "the thousand routing tables from {FIRST_TABLE} on are all in use"
     ))
-}
-
-/// What a program says in JSON; null if it failed, as `ip` does about what is not there.
-fn ask(host: &mut dyn Host, cmd: &Cmd) -> Result<Value, Failure> {
-    let answer = host.query(cmd)?;
-    Ok(serde_json::from_str(&answer.text()).unwrap_or_default())
 }
 
 /// Routes for the allowed IPs, and what a default route needs.
@@ -249,7 +311,7 @@ pub fn route_steps(job: &Job, peers: &Peers, seen: &Seen) -> Vec<Step> {
         };
         return peers.allowed_ips.iter().map(into).collect();
     }
-    let mut steps: Vec<Step> = uncovered(job, peers)
+    let mut steps: Vec<Step> = uncovered(peers, &seen.connected)
         .map(|net| Step::run(route(net)))
         .collect();
     let defaults = [true, false]
@@ -271,18 +333,20 @@ fn default_steps(job: &Job, seen: &Seen, v4: bool) -> Vec<Step> {
     let (family, mark) = (family(v4), seen.mark);
     let any = if v4 { "0.0.0.0/0" } else { "::/0" };
     let mut steps: Vec<Step> = match seen.firewall {
-        Some(Firewall::Nft) => vec![nft_step(job, mark, v4)],
-        Some(Firewall::Iptables) => vec![iptables_step(job, mark, v4)],
+        Some(Firewall::Nft) => vec![nft_step(job, seen, v4)],
+        Some(Firewall::Iptables) => vec![iptables_step(job, seen, v4)],
         None => Vec::new(),
     };
-    if v4 {
-        let set = Step::run(cmd!["sysctl", "-q", "net.ipv4.conf.all.src_valid_mark=1"]);
-        let unset = cmd!["sysctl", "-q", "net.ipv4.conf.all.src_valid_mark=0"];
-        steps.push(if seen.src_valid_mark {
-            set
-        } else {
-            set.undone_by(unset)
-        });
+    // Where it is set already it need not be possible to set it: a container's settings can often not be written.
+    if v4 && !seen.src_valid_mark {
+        let set = |value| {
+            cmd![
+                "sysctl",
+                "-q",
+                format!("net.ipv4.conf.all.src_valid_mark={value}")
+            ]
+        };
+        steps.push(Step::run(set(1)).undone_by(set(0)));
     }
     steps.extend([
         Step::run(cmd![
@@ -305,17 +369,12 @@ fn family(v4: bool) -> &'static str {
 
 /// The table of nft(8) for an interface: packets to the tunnel's addresses have to come through the tunnel or from
 /// this machine, and the mark of a tunnel's datagrams comes back on the answers, for the reverse path check.
-fn nft_step(job: &Job, mark: u32, v4: bool) -> Step {
-    let (ip, name) = (if v4 { "ip" } else { "ip6" }, &job.name);
+fn nft_step(job: &Job, seen: &Seen, v4: bool) -> Step {
+    let (ip, name, mark) = (if v4 { "ip" } else { "ip6" }, &job.name, seen.mark);
     let table = format!("{ip} wg-quick-{name}");
-    let addresses = job.config.addresses.iter().filter(|a| a.ip.is_ipv4() == v4);
+    let addresses = seen.addresses.iter().filter(|a| a.is_ipv4() == v4);
     let guards: String = addresses
-        .map(|a| {
-            format!(
-                "    iifname != \"{name}\" {ip} daddr {} fib saddr type != local drop\n",
-                a.ip
-            )
-        })
+        .map(|a| format!("    iifname != \"{name}\" {ip} daddr {a} fib saddr type != local drop\n"))
         .collect();
     let text = format!(
         "table {table} {{\n  \
@@ -336,8 +395,8 @@ fn nft_step(job: &Job, mark: u32, v4: bool) -> Step {
 }
 
 /// The same for iptables, whose rules are found again by their comment.
-fn iptables_step(job: &Job, mark: u32, v4: bool) -> Step {
-    let rules = iptables_rules(job, mark, v4);
+fn iptables_step(job: &Job, seen: &Seen, v4: bool) -> Step {
+    let rules = iptables_rules(job, seen, v4);
     let text = |option: &str| Zeroizing::new(rules.replace("-I ", option).into_bytes());
     let program = if v4 {
         "iptables-restore"
@@ -348,16 +407,16 @@ fn iptables_step(job: &Job, mark: u32, v4: bool) -> Step {
         .undone_by(cmd![program, "-n"].with_input(text("-D ")))
 }
 
-fn iptables_rules(job: &Job, mark: u32, v4: bool) -> String {
-    let name = &job.name;
+fn iptables_rules(job: &Job, seen: &Seen, v4: bool) -> String {
+    let (name, mark) = (&job.name, seen.mark);
     let comment = format!("-m comment --comment \"{}\"", iptables_comment(name));
-    let addresses = job.config.addresses.iter().filter(|a| a.ip.is_ipv4() == v4);
-    let guard = |ip: IpAddr| {
+    let addresses = seen.addresses.iter().filter(|a| a.is_ipv4() == v4);
+    let guard = |ip: &IpAddr| {
         format!(
             "-I PREROUTING ! -i {name} -d {ip} -m addrtype ! --src-type LOCAL -j DROP {comment}\n"
         )
     };
-    let guards: String = addresses.map(|a| guard(a.ip)).collect();
+    let guards: String = addresses.map(guard).collect();
     format!(
         "*raw\n{guards}COMMIT\n*mangle\n\
          -I POSTROUTING -m mark --mark {mark} -p udp -j CONNMARK --save-mark {comment}\n\
@@ -369,17 +428,30 @@ fn iptables_comment(name: &str) -> String {
     format!("wg-quick(8) rule for {name}")
 }
 
-/// What takes the filters of an interface away again, by whichever program they came.
-fn remove_filters(host: &mut dyn Host, name: &str) -> Result<Vec<Cmd>, Failure> {
-    let mut cmds = Vec::new();
+/// What takes the filters of an interface away again, by whichever program they came. With `expected`, that a program
+/// cannot list them is told.
+fn remove_filters(
+    host: &mut dyn Host,
+    name: &str,
+    expected: bool,
+    actions: &mut Vec<Action>,
+) -> Result<(), Failure> {
+    let list = |host: &mut dyn Host, cmd: &Cmd, actions: &mut Vec<Action>| {
+        match query::text(host, cmd) {
+            Ok(text) => Ok(text),
+            // Nothing can be there.
+            Err(e) if e.is_unsupported() || !expected => Ok(Zeroizing::default()),
+            Err(e) => complain(actions)(e.into()).map(|()| Zeroizing::default()),
+        }
+    };
     if host.has_program("nft") {
-        let said = host.query(&cmd!["nft", "list", "tables"])?.text();
+        let said = list(host, &cmd!["nft", "list", "tables"], actions)?;
         let ours = format!("wg-quick-{name}");
         for line in said.lines() {
             if let ["table", family, table] = *line.split_whitespace().collect::<Vec<_>>()
                 && table == ours
             {
-                cmds.push(cmd!["nft", "delete", "table", family, table]);
+                actions.push(Action::Run(cmd!["nft", "delete", "table", family, table]));
             }
         }
     }
@@ -388,13 +460,14 @@ fn remove_filters(host: &mut dyn Host, name: &str) -> Result<Vec<Cmd>, Failure> 
         ("ip6tables-save", "ip6tables-restore"),
     ] {
         if host.has_program(save) && host.has_program(restore) {
-            let said = host.query(&cmd![save])?.text();
+            let said = list(host, &cmd![save], actions)?;
             if let Some(text) = iptables_removal(&said, name) {
-                cmds.push(cmd![restore, "-n"].with_input(Zeroizing::new(text.into_bytes())));
+                let input = Zeroizing::new(text.into_bytes());
+                actions.push(Action::Run(cmd![restore, "-n"].with_input(input)));
             }
         }
     }
-    Ok(cmds)
+    Ok(())
 }
 
 /// Input of iptables-restore that deletes the rules for an interface from those listed, if there are any.
@@ -415,37 +488,6 @@ fn iptables_removal(listed: &str, name: &str) -> Option<String> {
     any.then_some(text)
 }
 
-/// A rule of the policy routing that is of interest here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Lower comes first.
-    pub priority: u64,
-    /// `Some`: "everything without this mark".
-    pub not_mark: Option<u32>,
-    /// Name or number.
-    pub table: String,
-    /// It ignores default routes.
-    pub suppresses: bool,
-}
-
-fn rules(host: &mut dyn Host, v4: bool) -> Result<Vec<Rule>, Failure> {
-    let said = ask(host, &cmd!["ip", "-j", family(v4), "rule", "show"])?;
-    Ok(said.as_array().into_iter().flatten().map(rule).collect())
-}
-
-fn rule(entry: &Value) -> Rule {
-    // Without a mask, the mark is one string.
-    let mark = entry["fwmark"].as_str().map_or(0, crate::os::number);
-    Rule {
-        priority: entry["priority"].as_u64().unwrap_or(0),
-        not_mark: (entry.get("not").is_some() && mark != 0).then_some(mark),
-        table: entry["table"].as_str().unwrap_or_default().to_owned(),
-        suppresses: entry["suppress_prefixlen"] == 0
-            && entry["src"] == "all"
-            && entry.get("fwmark").is_none(),
-    }
-}
-
 /// What adds or deletes a rule that takes all but the default routes of the usual table.
 fn suppressor(v4: bool, verb: &str, priority: Option<u64>) -> Cmd {
     let rule = [family(v4), "rule", verb, "table", "main"];
@@ -463,10 +505,12 @@ fn suppressor(v4: bool, verb: &str, priority: Option<u64>) -> Cmd {
 /// was added after it, hence stands before it. Another tunnel's stay.
 pub fn remove_rules(rules: &[Rule], mark: u32, v4: bool) -> Vec<Cmd> {
     let family = family(v4);
-    let is_ours = |rule: &&Rule| rule.not_mark == Some(mark) && rule.table == mark.to_string();
+    // Of a table with a name that cannot be looked up, the number may be that.
+    let is_ours =
+        |rule: &&Rule| rule.not_mark == Some(mark) && rule.table.is_none_or(|table| table == mark);
     let suppressors: Vec<_> = rules
         .iter()
-        .filter(|rule| rule.suppresses && rule.table == "main")
+        .filter(|rule| rule.suppresses && rule.table == Some(MAIN))
         .collect();
     let mut cmds = Vec::new();
     for ours in rules.iter().filter(is_ours) {
@@ -482,8 +526,12 @@ pub fn remove_rules(rules: &[Rule], mark: u32, v4: bool) -> Vec<Cmd> {
     cmds
 }
 
-/// Debian's resolvconf sorts by the name of the record; its list has a pattern for tunnels.
+/// Debian's resolvconf sorts by the name of the record; its list has a pattern for tunnels. A link is what stands in for
+/// it, such as systemd's, which wants the name of an interface; the list may be a leftover.
 fn record_prefix(host: &mut dyn Host) -> String {
+    if host.is_link(dns::PROGRAM) {
+        return String::new();
+    }
     let order = host
         .read("/etc/resolvconf/interface-order")
         .unwrap_or_default();

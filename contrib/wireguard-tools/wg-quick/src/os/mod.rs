@@ -10,7 +10,7 @@ use crate::config::{Address, Config, Table};
 use crate::file::Job;
 use crate::host::{Failure, Host};
 use crate::plan::{Action, Create, Step};
-use crate::{cmd, dns};
+use crate::{cmd, dns, query};
 
 pub mod freebsd;
 pub mod linux;
@@ -52,16 +52,23 @@ pub trait Os {
     /// What it cannot do.
     fn check(&self, host: &mut dyn Host, job: &Job) -> Result<(), Failure>;
 
-    /// Everything from the MTU to the last route, for an interface that has addresses and peers.
+    /// MTU, up, and name servers, for an interface that has addresses and peers.
     ///
     /// # Errors
     /// The system's state could not be read.
-    fn finish(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure>;
+    fn link(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure>;
 
-    /// What takes an interface away that is up; each action is tried whatever happened to the one before.
+    /// The routes, for an interface that is up. It may lock the host, for as long as the steps take.
     ///
     /// # Errors
     /// The system's state could not be read.
+    fn routes(&self, host: &mut dyn Host, job: &Job, peers: &Peers) -> Result<Vec<Step>, Failure>;
+
+    /// What takes an interface away that is up; each action is tried whatever happened to the one before. That
+    /// something could not be asked is one of them. It may lock the host, for as long as the actions take.
+    ///
+    /// # Errors
+    /// It was interrupted.
     fn remove(&self, host: &mut dyn Host, job: &Job) -> Result<Vec<Action>, Failure>;
 
     /// What is left over of an interface that was just taken away.
@@ -81,7 +88,16 @@ pub trait Os {
     ///
     /// # Errors
     /// The system's state could not be read.
-    fn state(&self, host: &mut dyn Host, job: &Job) -> Result<(Vec<String>, Option<u32>), Failure>;
+    fn state(&self, host: &mut dyn Host, job: &Job) -> Result<State, Failure>;
+}
+
+/// What an interface has that is worth saving.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Values of `Address`.
+    pub addresses: Vec<String>,
+    /// Bytes.
+    pub mtu: u32,
 }
 
 /// What an interface leaves behind for a moment when it goes.
@@ -125,10 +141,9 @@ fn has_default(allowed_ips: &[IpNet], v4: bool) -> bool {
         .any(|net| net.prefix_len() == 0 && net.addr().is_ipv4() == v4)
 }
 
-/// Prefixes that need a route of their own: neither default routes nor within the network of an address, which the
-/// system routes by itself.
-fn uncovered<'a>(job: &'a Job, peers: &'a Peers) -> impl Iterator<Item = &'a IpNet> {
-    let connected: Vec<IpNet> = job.config.addresses.iter().map(Address::net).collect();
+/// Prefixes that need a route of their own: neither default routes nor within a network that is routed to the interface
+/// already, be it for an address or by a hook.
+fn uncovered<'a>(peers: &'a Peers, connected: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
     let longer = peers.allowed_ips.iter().filter(|net| net.prefix_len() > 0);
     longer.filter(move |net| !connected.iter().any(|wide| wide.contains(*net)))
 }
@@ -144,23 +159,46 @@ fn named_table(job: &Job) -> Option<String> {
 /// Asks `wg` about an interface. Before there is one, the configuration has to do.
 ///
 /// # Errors
-/// `wg` could not be started.
+/// `wg` failed, or is not understood.
 pub fn peers(host: &mut dyn Host, job: &Job) -> Result<Peers, Failure> {
     if host.is_dry() {
         return Ok(from_config(&job.config));
     }
-    let mut ask = |field: &str| {
-        let cmd = cmd!["wg", "show", job.name, field];
-        host.query(&cmd).map(|answer| answer.text())
-    };
-    let prefixes = ask("allowed-ips")?;
-    let known = ask("endpoints")?;
-    let fwmark = ask("fwmark")?;
+    let name = &job.name;
+    let allowed_ips = query::parsed(host, &cmd!["wg", "show", name, "allowed-ips"], |text| {
+        let known = second_words(text).filter(|word| *word != "(none)");
+        let prefixes: Option<Vec<IpNet>> = known.map(|word| word.parse().ok()).collect();
+        Some(sorted(prefixes?.into_iter()))
+    })?;
+    let endpoints = known_endpoints(host, name)?;
+    let fwmark = query::parsed(
+        host,
+        &cmd!["wg", "show", name, "fwmark"],
+        |text| match text.trim() {
+            "off" => Some(0),
+            text => mark(text),
+        },
+    )?;
     Ok(Peers {
-        allowed_ips: sorted(second_words(&prefixes).filter_map(|word| word.parse().ok())),
-        endpoints: endpoints(&known),
-        fwmark: number(fwmark.trim()),
+        allowed_ips,
+        endpoints,
+        fwmark,
     })
+}
+
+/// Asks `wg` for the addresses of all endpoints, each once.
+///
+/// # Errors
+/// See [`peers`].
+pub fn known_endpoints(host: &mut dyn Host, name: &str) -> Result<Vec<IpAddr>, Failure> {
+    let cmd = cmd!["wg", "show", name, "endpoints"];
+    let known = query::parsed(host, &cmd, |text| {
+        // Those of a link, with its zone, have no other way than that link.
+        let wide = second_words(text).filter(|word| *word != "(none)" && !word.contains('%'));
+        let addresses = wide.map(|word| word.parse().ok().as_ref().map(SocketAddr::ip));
+        addresses.collect::<Option<Vec<IpAddr>>>()
+    })?;
+    Ok(once(known.into_iter()))
 }
 
 fn from_config(config: &Config) -> Peers {
@@ -171,32 +209,18 @@ fn from_config(config: &Config) -> Peers {
     }
 }
 
-/// The addresses in what `wg show IF endpoints` prints, each once.
-pub fn endpoints(said: &str) -> Vec<IpAddr> {
-    once(second_words(said).filter_map(ip_of))
-}
-
 /// The words after the first of each line.
 fn second_words(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .flat_map(|line| line.split_whitespace().skip(1))
 }
 
-/// The address of an endpoint. Those of a link have no other way than that link.
-fn ip_of(endpoint: &str) -> Option<IpAddr> {
-    endpoint
-        .parse::<SocketAddr>()
-        .ok()
-        .map(|address| address.ip())
-}
-
-/// `0x..`, decimal, or `off`.
-fn number(text: &str) -> u32 {
-    let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    parsed.unwrap_or(0)
+/// `0x..` or decimal.
+fn mark(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 fn sorted(prefixes: impl Iterator<Item = IpNet>) -> Vec<IpNet> {

@@ -26,9 +26,15 @@ pub struct Fake {
     pub said: Vec<String>,
     /// What was given to commands that read something.
     pub inputs: Vec<(String, String)>,
-    /// Answers to questions; others fail.
+    /// Answers to questions; others fail,
     pub answers: HashMap<String, String>,
+    /// some of them with these words on standard error.
+    pub refusals: HashMap<String, String>,
     pub programs: HashSet<String>,
+    /// Programs that are symbolic links.
+    pub links: HashSet<String>,
+    /// Each `lock` and `unlock`, with the number of deeds before it.
+    pub locks: Vec<(&'static str, usize)>,
     pub paths: HashSet<String>,
     pub files: HashMap<String, String>,
     pub interfaces: HashSet<String>,
@@ -44,6 +50,18 @@ pub struct Fake {
 impl Fake {
     pub fn answer(mut self, question: &str, text: &str) -> Fake {
         self.answers.insert(question.to_owned(), text.to_owned());
+        self
+    }
+
+    pub fn file(mut self, path: &str, text: &str) -> Fake {
+        self.files.insert(path.to_owned(), text.to_owned());
+        self
+    }
+
+    /// The program fails at this question, and tells so.
+    pub fn refuse(mut self, question: &str, said: &str) -> Fake {
+        self.answers.remove(question);
+        self.refusals.insert(question.to_owned(), said.to_owned());
         self
     }
 
@@ -69,7 +87,7 @@ impl Fake {
     fn follow(&mut self, what: &str) {
         match what.split(' ').collect::<Vec<_>>().as_slice() {
             ["ifconfig", "wg", "create", "name", name]
-            | ["ip", "link", "add", name, "type", "wireguard"] => {
+            | ["ip", "link", "add", "dev", name, "type", "wireguard"] => {
                 self.interfaces.insert((*name).to_owned());
             }
             ["wgd" | "wireguard-go", name] => {
@@ -124,6 +142,11 @@ impl Host for Fake {
         Ok(Answer {
             ok: text.is_some(),
             out: Zeroizing::new(text.cloned().unwrap_or_default().into_bytes()),
+            said: self
+                .refusals
+                .get(&cmd.to_string())
+                .cloned()
+                .unwrap_or_default(),
         })
     }
 
@@ -141,6 +164,19 @@ impl Host for Fake {
 
     fn has_program(&mut self, name: &str) -> bool {
         self.programs.contains(name)
+    }
+
+    fn is_link(&mut self, name: &str) -> bool {
+        self.links.contains(name)
+    }
+
+    fn lock(&mut self) -> Result<(), Failure> {
+        self.locks.push(("lock", self.did.len()));
+        Ok(())
+    }
+
+    fn unlock(&mut self) {
+        self.locks.push(("unlock", self.did.len()));
     }
 
     fn start_monitor(&mut self, monitor: &Monitor) -> Result<(), Failure> {
