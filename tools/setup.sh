@@ -11,7 +11,8 @@
 #   run     wg(8), ip(8), iperf3, ping, wireguard-go
 #   lint    shellcheck, mandoc, ruff, typos
 #   miri    a nightly toolchain with Miri
-#   test    run + kyua, zsh, fish, tcsh, QEMU, Debian's cloud kernel (only unpacked), boringtun-cli
+#   test    run + kyua, zsh, fish, tcsh, QEMU, boringtun-cli; only unpacked: Debian's cloud kernel, and the newest
+#           wireguard-tools
 #   cross   Rust's standard library for FreeBSD and for Linux with musl
 #   package dpkg-dev, binutils
 #   bench   run + boringtun-cli, gotatun
@@ -167,8 +168,7 @@ setup_kernel_peer() {
 		apt-get download -qq "$kernel" busybox-static 2>/dev/null
 		for package in *.deb; do dpkg-deb -x "$package" unpacked; done
 		rm -f ./*.deb
-		"$top/tests/sys/net/linux_kernel/build.sh" "$out"
-		touch ready
+		"$top/tests/sys/net/linux_kernel/build.sh" "$out" && touch ready
 	) || die "could not download or unpack $kernel and busybox-static"
 }
 kernel_package() {
@@ -176,10 +176,63 @@ kernel_package() {
 		sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1
 }
 
+# The newest wireguard-tools beside the machine's own: what Debian's sid has, with the libc that it wants, unpacked into
+# build/stock-sid. The lists are read into a folder of their own, from the mirror that the machine uses anyway.
+setup_stock_sid() {
+	local out=$build/stock-sid mirror
+	[[ -e $out/ready ]] && return
+	rm -rf "$out"
+	mkdir -p "$out"/{bin,lib,apt/state/lists/partial,apt/cache/archives/partial,unpacked}
+	mirror=$(apt-get indextargets --format '$(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+		sed -n 's/^Debian main //p' | head -n 1)
+	say "wireguard-tools and libc6 of Debian's sid, unpacked into build/stock-sid"
+	# On its own line: within a condition the shell would go on after an error.
+	set +e
+	(
+		set -e
+		cd "$out/apt"
+		: >state/status
+		printf '%s\n' "Types: deb" "URIs: ${mirror:?}" "Suites: sid" "Components: main" "Targets: Packages" \
+			"Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" >sid.sources
+		cat >apt.conf <<-CONF
+			Dir::State "$PWD/state";
+			Dir::State::status "$PWD/state/status";
+			Dir::Cache "$PWD/cache";
+			Dir::Etc::sourcelist "$PWD/sid.sources";
+			Dir::Etc::sourceparts "-";
+			Acquire::Languages "none";
+		CONF
+		export APT_CONFIG=$PWD/apt.conf
+		apt-get update -qq
+		apt-get download -qq wireguard-tools libc6
+		for package in *.deb; do dpkg-deb -x "$package" ../unpacked; done
+		cd "$out"
+		cp -L unpacked/usr/bin/wg lib/wg
+		find unpacked \( -name 'ld-linux*.so*' -o -name 'libc.so.6' \) -exec cp -L {} lib/ \;
+		cp unpacked/usr/bin/wg-quick bin/
+		cat >bin/wg <<-'WRAPPER'
+			#!/bin/sh
+			# The program with its own libc, by the loader of that libc.
+			lib=${0%/*}/../lib
+			exec "$lib"/ld-linux*.so* --argv0 wg --library-path "$lib" "$lib/wg" "$@"
+		WRAPPER
+		chmod +x bin/wg
+		bin/wg --version >ready.new
+		mv ready.new ready
+		rm -rf apt unpacked
+	) >"$build/stock-sid.log" 2>&1
+	set -e
+	[[ -e $out/ready ]] || {
+		tail -n 5 "$build/stock-sid.log" >&2
+		say "no newest wireguard-tools can be had here; the comparisons with them are skipped"
+	}
+}
+
 setup_test() {
 	setup_run
 	apt kyua atf-sh nftables zsh fish tcsh
 	setup_kernel_peer
+	setup_stock_sid
 	peer boringtun-cli "$boringtun" boringtun-cli
 }
 

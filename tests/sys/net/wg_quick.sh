@@ -408,3 +408,9 @@ strip_body() {
 	stock=$(command -v wg-quick) || atf_skip "no stock wg-quick"
 	"$lab_dir/strip.py" "$QUICK" "$stock" || fail "see above"
 }
+
+lab_case strip_newest 60 "and what the newest stock script prints"
+strip_newest_body() {
+	[ -e "$top/build/stock-sid/ready" ] || atf_skip "the newest stock wg-quick could not be had (make setup)"
+	"$lab_dir/strip.py" "$QUICK" "$top/build/stock-sid/bin/wg-quick" || fail "see above"
+}
