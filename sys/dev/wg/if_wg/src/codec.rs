@@ -10,7 +10,7 @@ pub(crate) use ours::{Entry, Reply, Request, with_request};
 mod ours {
     use kpi::{How, KVec, Result};
     use nv::WriteError;
-    use nv::wgconf::{ConfError, GetWriter, PeerEntry, SetRequest, get_size, get_write};
+    use nv::wgconf::{ConfError, GetWriter, PeerEntry, SetRequest, get_write};
 
     /// A request to SIOCSWG.
     pub(crate) type Request<'a> = SetRequest<'a>;
@@ -31,11 +31,6 @@ mod ours {
     impl<F: Fn(&mut GetWriter<'_, '_>) -> Result<(), WriteError>> Reply<F> {
         pub(crate) fn new(emit: F) -> Result<Self> {
             Ok(Self(emit))
-        }
-
-        /// Length of the reply in bytes.
-        pub(crate) fn size(&self) -> Result<usize> {
-            get_size(&mut |w| (self.0)(w)).map_err(super::errno)
         }
 
         /// Appends the reply, `size` bytes, to `to`, which has room for it.
@@ -101,11 +96,6 @@ mod kernels {
             })
         }
 
-        /// Length of the reply in bytes.
-        pub(crate) fn size(&self) -> Result<usize> {
-            Ok(self.list.size())
-        }
-
         /// Appends the reply, `size` bytes, to `to`, which has room for it.
         pub(crate) fn write(&self, to: &mut KVec<u8>, size: usize) -> Result<()> {
             let written = self.list.packed(|bytes| {
@@ -121,7 +111,7 @@ mod kernels {
     }
 }
 
-fn errno(error: nv::WriteError) -> kpi::Errno {
+pub(crate) fn errno(error: nv::WriteError) -> kpi::Errno {
     kpi::Errno::check(error.errno())
         .err()
         .unwrap_or(kpi::Errno::EINVAL)

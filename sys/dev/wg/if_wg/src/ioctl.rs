@@ -85,21 +85,19 @@ fn get(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     let privileged = priv_check(Priv::NetWg).is_ok();
     let arg = io.arg::<WgDataIo>()?;
     let mut message = KVec::new();
-    let written = {
-        let config = this.config.read(cx);
-        let view = crate::get::View::of(this, &config, privileged, cx)?;
-        let reply = Reply::new(|w| view.emit(w))?;
-        let size = reply.size()?;
-        if arg.size == 0 {
-            arg.size = size;
-            return Ok(());
-        }
-        if arg.size < size {
-            return Err(Errno::ENOSPC);
-        }
-        message.try_reserve(size, How::Wait(cx))?;
-        reply.write(&mut message, size)
-    };
+    let view = crate::get::View::of(this, &this.config.read(cx), privileged, cx)?;
+    let size = view.size()?;
+    if arg.size == 0 {
+        arg.size = size;
+        return Ok(());
+    }
+    if arg.size < size {
+        return Err(Errno::ENOSPC);
+    }
+    let prefixes = view.prefixes(cx)?;
+    let reply = Reply::new(|w| view.emit(&prefixes, w))?;
+    message.try_reserve(size, How::Wait(cx))?;
+    let written = reply.write(&mut message, size);
     let done = written.and_then(|()| user::copy_out(&message, arg.data, cx));
     arg.size = message.len();
     message.zeroize();

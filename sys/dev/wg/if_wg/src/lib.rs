@@ -22,6 +22,7 @@ mod peer;
 mod peers;
 mod receive;
 mod rng;
+mod routes;
 mod send;
 mod session;
 mod set;

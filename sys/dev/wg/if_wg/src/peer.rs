@@ -2,7 +2,7 @@
 //! A peer: its handshake, its sessions, its queues, its timers, and how it goes away.
 //!
 //! Lock order, from first to last: `handshake`, `staged`, `sessions`, the interface's index table.
-//! `endpoint` is a leaf.
+//! `endpoint` and `own` are leaves.
 //!
 //! A peer refers to its interface and is referred to by the peer table, the allowed IPs, its
 //! sessions, the index table, its callout, and by what is queued for it. All but the last are cut
@@ -67,6 +67,26 @@ pub(crate) enum Event {
     Deliver = 8,
 }
 
+/// How many allowed IPs a peer has. For those who hold the interface's configuration, which
+/// protects it; the lock of its own is only there because the peer is shared.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) v4: usize,
+    pub(crate) v6: usize,
+}
+
+/// [`Tally`], and what it comes to if the request that is being prepared is carried out.
+#[derive(Default)]
+pub(crate) struct Own {
+    pub(crate) now: Tally,
+    /// Number of the request that the fields below belong to; those of another one are void, so
+    /// that a request which fails has nothing to take back.
+    pub(crate) plan: u64,
+    pub(crate) planned: Tally,
+    /// The prefixes that were inserted before this one are taken away.
+    pub(crate) cleared: u64,
+}
+
 /// What the handshake lock protects.
 pub(crate) struct HandshakeState {
     pub(crate) noise: Handshake,
@@ -93,6 +113,7 @@ pub(crate) struct Peer {
     pub(crate) sealed: Serial<SealJob>,
     /// Packets being opened, in the order in which they came.
     pub(crate) opened: Serial<OpenJob>,
+    pub(crate) own: Mutex<Own>,
     pub(crate) timers: Timers,
     callout: Callout<Peer>,
     /// [`Event`]s that are due.
@@ -133,6 +154,7 @@ impl Peer {
             staged_len: AtomicUsize::new(0),
             sealed: Serial::new(),
             opened: Serial::new(),
+            own: Mutex::new(c"wg own", Own::default()),
             timers: Timers::new(),
             callout,
             events: AtomicU8::new(0),

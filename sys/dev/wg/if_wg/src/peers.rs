@@ -57,8 +57,14 @@ impl PeerTable {
     }
 
     pub(crate) fn lookup(&self, public: &[u8; 32]) -> Option<&EpochArc<Peer>> {
+        self.find(public, &mut 0)
+    }
+
+    /// [`Self::lookup`] for one who configures: counts the nodes that it visits.
+    pub(crate) fn find(&self, public: &[u8; 32], steps: &mut u64) -> Option<&EpochArc<Peer>> {
         let mut at = *self.heads.get(self.bucket(public)?)?;
         while let Some(node) = self.nodes.get(at as usize) {
+            *steps = steps.wrapping_add(1);
             if node.peer.public == *public {
                 return Some(&node.peer);
             }

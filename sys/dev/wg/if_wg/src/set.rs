@@ -5,22 +5,24 @@
 //! new peers, works out the allowed IPs on a copy (which shares what does not change), opens new
 //! sockets, makes room. Nothing of that is visible yet, and an error just drops it. Then
 //! [`Plan::commit`] puts it in place, which cannot fail.
+//!
+//! The root of a jail may send a request of any size, so the work is bounded by the size of the
+//! request and that of the tables, never by their product. It is counted in visited nodes and
+//! entries (`net.wg.config_steps`).
 
 use kpi::epoch::{EpochArc, net_epoch};
 use kpi::{AllocError, How, KArc, KVec, Sleepable};
 use kpi::{Errno, Result};
-use wg::allowedips::Prefix;
 use wg::wg_cookie::Checker;
 use wg::wg_noise::Identity;
 
 use crate::codec::{Entry, Request};
-use crate::peer::{Owner, Peer};
+use crate::peer::Peer;
 use crate::peers::{MAX_PEERS, PeerTable};
+use crate::routes::RoutePlan;
 use crate::sockets::Sockets;
 use crate::softc::{Config, Routes, Softc};
-
-/// Most allowed IPs of one interface.
-const MAX_ALLOWED_IPS: usize = 1 << 21;
+use crate::stats::{self, count};
 
 /// What an entry of the request comes to.
 enum Step {
@@ -42,6 +44,8 @@ struct Plan {
     steps: KVec<Step>,
     /// The new allowed IPs, if they change.
     routes: Option<EpochArc<Routes>>,
+    /// The peers whose number of allowed IPs may change, in this plan.
+    touched: KVec<EpochArc<Peer>>,
     /// Peers that go away; has room for all of them.
     dead: KVec<EpochArc<Peer>>,
 }
@@ -56,7 +60,7 @@ pub(crate) fn apply(this: &KArc<Softc>, request: &Request<'_>, cx: &Sleepable) -
     if this.dying.load(core::sync::atomic::Ordering::SeqCst) {
         return Err(Errno::ENXIO);
     }
-    let plan = Plan::prepare(this, &config, request, cx)?;
+    let plan = Plan::prepare(this, &mut config, request, cx)?;
     plan.commit(this, &mut config, request, cx);
     Ok(())
 }
@@ -65,6 +69,8 @@ pub(crate) fn apply(this: &KArc<Softc>, request: &Request<'_>, cx: &Sleepable) -
 struct Present<'a> {
     sc: &'a Softc,
     replaced: bool,
+    /// Nodes that were visited.
+    steps: u64,
     /// Created by the request and still there.
     created: PeerTable,
     /// There before the request and removed by it.
@@ -72,14 +78,16 @@ struct Present<'a> {
 }
 
 impl Present<'_> {
-    fn lookup(&self, public: &[u8; 32]) -> Option<EpochArc<Peer>> {
-        if let Some(peer) = self.created.lookup(public) {
+    fn lookup(&mut self, public: &[u8; 32]) -> Option<EpochArc<Peer>> {
+        let steps = &mut self.steps;
+        *steps = steps.wrapping_add(1);
+        if let Some(peer) = self.created.find(public, steps) {
             return Some(peer.clone());
         }
-        if self.replaced || self.removed.lookup(public).is_some() {
+        if self.replaced || self.removed.find(public, steps).is_some() {
             return None;
         }
-        self.sc.peers.read().lookup(public).cloned()
+        self.sc.peers.read().find(public, steps).cloned()
     }
 
     fn create(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<(), AllocError> {
@@ -96,13 +104,20 @@ impl Present<'_> {
     }
 }
 
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        stats::add(&self.sc.module.stats.config_steps, self.steps);
+    }
+}
+
 impl Plan {
     fn prepare(
         this: &KArc<Softc>,
-        config: &Config,
+        config: &mut Config,
         request: &Request<'_>,
         cx: &Sleepable,
     ) -> Result<Self> {
+        config.plan = config.plan.wrapping_add(1);
         let how = How::Wait(cx);
         let current = net_epoch(|ep| this.identity.load_arc(ep));
         let identity = new_identity(request, current.as_deref(), cx)?;
@@ -112,6 +127,7 @@ impl Plan {
         let mut present = Present {
             sc: this,
             replaced: request.replace_peers,
+            steps: 0,
             created: PeerTable::new(),
             removed: PeerTable::new(),
         };
@@ -119,11 +135,11 @@ impl Plan {
             (Some(_), Some(public)) => present.lookup(public),
             _ => None,
         };
+        let mut routes = RoutePlan::begin(this, config, request.replace_peers);
         if let Some(own) = &own {
+            routes.clear(own, how)?;
             present.remove(own, how)?;
         }
-
-        let mut routes = RoutePlan::begin(this, request, own.as_ref(), cx)?;
         let mut steps = KVec::with_capacity(request.peer_count(), how)?;
         let (mut creations, mut removals) = (0usize, 0usize);
         let standing = if request.replace_peers {
@@ -180,7 +196,7 @@ impl Plan {
         let dead = KVec::with_capacity(dead, how)?;
         // No sleep under this lock, so memory that is not at hand is an error here.
         this.peers.write().reserve(creations, How::NoWait)?;
-        let routes = routes.finish(how)?;
+        let (routes, touched) = routes.finish(how)?;
         // Last, since it is what an error after it would have to take back.
         let sockets = match request.listen_port {
             Some(port) if port != config.listen_port && this.ifp.running() => {
@@ -196,6 +212,7 @@ impl Plan {
             sockets,
             steps,
             routes,
+            touched,
             dead,
         })
     }
@@ -219,7 +236,11 @@ impl Plan {
         if let Some(identity) = self.identity.take() {
             *this.checker.write() = identity.as_deref().map(|id| Checker::new(id.public()));
             this.identity.set(identity.clone());
-            this.for_each_peer(|peer| Peer::identity_changed(peer, identity.as_deref()));
+            let steps = &this.module.stats.config_steps;
+            this.for_each_peer(|peer| {
+                count(steps);
+                Peer::identity_changed(peer, identity.as_deref());
+            });
         }
         if let Some(cookie) = request.user_cookie {
             config.user_cookie = cookie;
@@ -243,6 +264,10 @@ impl Plan {
         if let Some(routes) = self.routes.take() {
             this.routes.set(Some(routes));
         }
+        for peer in &self.touched {
+            let mut own = peer.own.lock();
+            own.now = own.planned;
+        }
         let steps = core::mem::replace(&mut self.steps, KVec::new());
         for (step, entry) in steps.into_iter().zip(request.peers()) {
             match step {
@@ -259,9 +284,12 @@ impl Plan {
                 Step::Update(peer) => configure(&peer, &entry, running),
             }
         }
+        let mut visited = self.touched.len();
         for peer in self.dead {
+            visited = visited.saturating_add(1);
             Peer::shutdown(&peer, cx);
         }
+        stats::add(&this.module.stats.config_steps, visited as u64);
         this.close_sockets(old_sockets, cx);
     }
 
@@ -315,122 +343,5 @@ fn configure(peer: &EpochArc<Peer>, entry: &Entry<'_>, running: bool) {
     } else {
         // A preshared key may be what packets have been waiting for, or the endpoint again.
         net_epoch(|ep| Peer::flush_staged(peer, ep));
-    }
-}
-
-/// The allowed IPs as the request changes them, on a copy.
-struct RoutePlan {
-    routes: Routes,
-    changed: bool,
-    /// Peers that have occurred in the request: their prefixes were cleared at the start, if the
-    /// request says so, and may have been added to since.
-    seen: PeerTable,
-}
-
-impl RoutePlan {
-    /// Clears in one pass what the first entry of each peer says to clear. A pass for each would
-    /// take time in proportion to peers times prefixes.
-    fn begin(
-        sc: &Softc,
-        request: &Request<'_>,
-        own: Option<&EpochArc<Peer>>,
-        cx: &Sleepable,
-    ) -> Result<Self> {
-        let how = How::Wait(cx);
-        if request.replace_peers {
-            return Ok(Self {
-                routes: Routes::new(),
-                changed: true,
-                seen: PeerTable::new(),
-            });
-        }
-        let mut routes = sc.routes_snapshot();
-        let mut cleared = PeerTable::new();
-        let mut first = PeerTable::new();
-        let mut clear = |peer: &EpochArc<Peer>| {
-            cleared.reserve(1, how)?;
-            cleared.insert(peer.clone())
-        };
-        if let Some(own) = own {
-            clear(own)?;
-        }
-        for entry in request.peers() {
-            let Some(peer) = sc.peers.read().lookup(entry.public_key).cloned() else {
-                continue;
-            };
-            if first.lookup(&peer.public).is_some()
-                || own.is_some_and(|own| EpochArc::ptr_eq(own, &peer))
-            {
-                continue;
-            }
-            first.reserve(1, how)?;
-            first.insert(peer.clone())?;
-            if entry.remove || entry.replace_allowed_ips {
-                clear(&peer)?;
-            }
-        }
-        let changed = cleared.len() != 0;
-        if changed {
-            routes.retain(|_, owner| cleared.lookup(&owner.0.public).is_none(), how)?;
-        }
-        Ok(Self {
-            routes,
-            changed,
-            seen: PeerTable::new(),
-        })
-    }
-
-    /// Clears the peer's prefixes, unless [`Self::begin`] did it and none was added since.
-    fn clear(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<(), AllocError> {
-        if self.see(peer, how)? {
-            self.changed = true;
-            self.routes
-                .retain(|_, owner| !EpochArc::ptr_eq(&owner.0, peer), how)?;
-        }
-        Ok(())
-    }
-
-    /// Notes that the peer occurs in the request; says whether it did before.
-    fn see(&mut self, peer: &EpochArc<Peer>, how: How<'_>) -> Result<bool, AllocError> {
-        if let Some(seen) = self.seen.lookup(&peer.public) {
-            if EpochArc::ptr_eq(seen, peer) {
-                return Ok(true);
-            }
-            // Removed and created anew in the same request.
-            drop(self.seen.remove(&peer.public));
-        }
-        self.seen.reserve(1, how)?;
-        self.seen.insert(peer.clone())?;
-        Ok(false)
-    }
-
-    fn entry(&mut self, entry: &Entry<'_>, peer: &EpochArc<Peer>, how: How<'_>) -> Result<()> {
-        if entry.replace_allowed_ips {
-            self.clear(peer, how)?;
-        } else {
-            self.see(peer, how)?;
-        }
-        for ip in entry.allowed_ips() {
-            self.changed = true;
-            let owner = Owner(peer.clone());
-            // The length was validated with the request.
-            let prefix = Prefix::new(ip.addr, ip.cidr).ok_or(Errno::EINVAL)?;
-            if ip.remove {
-                self.routes.remove(prefix, &owner, how)?;
-            } else {
-                self.routes.insert(prefix, owner, how)?;
-                if self.routes.len() > MAX_ALLOWED_IPS {
-                    return Err(Errno::ENOSPC);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self, how: How<'_>) -> Result<Option<EpochArc<Routes>>> {
-        if !self.changed {
-            return Ok(None);
-        }
-        Ok(Some(EpochArc::new(self.routes, how)?))
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Config {
     /// Who created the interface: the sockets are opened as them, in their network stack. None
     /// once their jail is gone.
     pub(crate) cred: Option<Cred>,
+    /// Number of the last request that was prepared.
+    pub(crate) plan: u64,
 }
 
 /// The allowed IPs of all peers.
@@ -267,6 +269,7 @@ impl IfDriver for Softc {
             user_cookie: 0,
             fib: current_fib(),
             cred: Cred::current(),
+            plan: 0,
         };
         let (index, workers, control) = (
             IndexTable::new()?,

@@ -33,7 +33,12 @@ macro_rules! reasons {
                     |module| module.stats.counter(Reason::$name),
                 )?;
             )+
-            Handshakes::register(registrar)
+            Handshakes::register(registrar)?;
+            registrar.read_only(
+                c"config_steps",
+                c"Nodes and entries that configuring and reading interfaces has looked at",
+                |module| &module.stats.config_steps,
+            )
         }
     };
 }
@@ -138,6 +143,11 @@ handshakes! {
     cookies_received => c"handshake_cookies_received",
 }
 
+/// Adds `n`.
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
 /// Adds one.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
@@ -149,6 +159,9 @@ pub(crate) struct Stats {
     /// Drops of no known reason: always 0.
     other: AtomicU64,
     pub(crate) handshakes: Handshakes,
+    /// What configuring and reading interfaces took: nodes of tables and entries of requests that
+    /// were looked at.
+    pub(crate) config_steps: AtomicU64,
 }
 
 impl Stats {
@@ -157,6 +170,7 @@ impl Stats {
             drops: [const { AtomicU64::new(0) }; REASONS],
             other: AtomicU64::new(0),
             handshakes: Handshakes::new(),
+            config_steps: AtomicU64::new(0),
         }
     }
 

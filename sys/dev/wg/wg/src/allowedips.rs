@@ -82,6 +82,8 @@ pub struct AllowedIps<P> {
     len: usize,
     /// Number of the next insertion.
     seq: u64,
+    /// Nodes that edits have visited.
+    steps: u64,
 }
 
 impl<P> AllowedIps<P> {
@@ -92,6 +94,7 @@ impl<P> AllowedIps<P> {
             v6: None,
             len: 0,
             seq: 0,
+            steps: 0,
         }
     }
 
@@ -125,14 +128,36 @@ impl<P> AllowedIps<P> {
 
     /// The owner of exactly this prefix.
     pub fn get(&self, prefix: Prefix) -> Option<&P> {
+        let mut uncounted = 0;
+        let entry = match prefix.addr {
+            IpAddr::V4(a) => {
+                trie::exact(&self.v4, a.to_bits(), prefix.cidr, &mut uncounted)?.entry()?
+            }
+            IpAddr::V6(a) => {
+                trie::exact(&self.v6, V6::from(a), prefix.cidr, &mut uncounted)?.entry()?
+            }
+        };
+        Some(entry.owner)
+    }
+
+    /// The entry of exactly this prefix, for one who edits: the search counts as a part of that.
+    pub fn entry(&mut self, prefix: Prefix) -> Option<Entry<'_, P>> {
+        let steps = &mut self.steps;
         match prefix.addr {
-            IpAddr::V4(a) => trie::exact(&self.v4, a.to_bits(), prefix.cidr)?
-                .value
-                .as_ref(),
-            IpAddr::V6(a) => trie::exact(&self.v6, V6::from(a), prefix.cidr)?
-                .value
-                .as_ref(),
+            IpAddr::V4(a) => trie::exact(&self.v4, a.to_bits(), prefix.cidr, steps)?.entry(),
+            IpAddr::V6(a) => trie::exact(&self.v6, V6::from(a), prefix.cidr, steps)?.entry(),
         }
+    }
+
+    /// The number that the next insertion gets: every entry of now has a lower one.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Nodes that edits of this version have visited: what they cost, in a number that a test can
+    /// compare.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// All entries: IPv4 before IPv6, then by address, then the shorter prefix first.
@@ -153,10 +178,14 @@ impl<P: Clone + Eq> AllowedIps<P> {
     /// # Errors
     /// When there is no memory; the table then holds what it held before.
     pub fn insert(&mut self, at: Prefix, owner: P, how: How<'_>) -> Result<Option<P>, AllocError> {
-        let seq = self.seq;
+        let (seq, steps) = (self.seq, &mut self.steps);
         let old = match at.addr {
-            IpAddr::V4(a) => trie::insert(&mut self.v4, a.to_bits(), at.cidr, owner, seq, how)?,
-            IpAddr::V6(a) => trie::insert(&mut self.v6, V6::from(a), at.cidr, owner, seq, how)?,
+            IpAddr::V4(a) => {
+                trie::insert(&mut self.v4, a.to_bits(), at.cidr, owner, seq, steps, how)?
+            }
+            IpAddr::V6(a) => {
+                trie::insert(&mut self.v6, V6::from(a), at.cidr, owner, seq, steps, how)?
+            }
         };
         self.seq = seq.wrapping_add(1);
         if old.is_none() {
@@ -171,12 +200,13 @@ impl<P: Clone + Eq> AllowedIps<P> {
     /// When nodes had to be copied, as another version of the table holds them, and there was no
     /// memory; the table then holds what it held before.
     pub fn remove(&mut self, at: Prefix, owner: &P, how: How<'_>) -> Result<bool, AllocError> {
-        if self.get(at) != Some(owner) {
+        if self.entry(at).map(|entry| entry.owner) != Some(owner) {
             return Ok(false);
         }
+        let steps = &mut self.steps;
         match at.addr {
-            IpAddr::V4(a) => trie::remove(&mut self.v4, a.to_bits(), at.cidr, how)?,
-            IpAddr::V6(a) => trie::remove(&mut self.v6, V6::from(a), at.cidr, how)?,
+            IpAddr::V4(a) => trie::remove(&mut self.v4, a.to_bits(), at.cidr, steps, how)?,
+            IpAddr::V6(a) => trie::remove(&mut self.v6, V6::from(a), at.cidr, steps, how)?,
         }
         self.len = self.len.saturating_sub(1);
         Ok(true)
@@ -190,26 +220,28 @@ impl<P: Clone + Eq> AllowedIps<P> {
     /// they were.
     pub fn retain(
         &mut self,
-        mut keep: impl FnMut(Prefix, &P) -> bool,
+        mut keep: impl FnMut(Entry<'_, P>) -> bool,
         how: How<'_>,
     ) -> Result<usize, AllocError> {
         let before = self.len;
-        let mut left = before;
-        let v4 = trie::retain(&mut self.v4, &mut keep, &mut left, how);
-        let v6 = v4.and_then(|()| trie::retain(&mut self.v6, &mut keep, &mut left, how));
-        self.len = left;
+        let (mut left, mut steps) = (before, self.steps);
+        let v4 = trie::retain(&mut self.v4, &mut keep, &mut left, &mut steps, how);
+        let v6 =
+            v4.and_then(|()| trie::retain(&mut self.v6, &mut keep, &mut left, &mut steps, how));
+        (self.len, self.steps) = (left, steps);
         v6.map(|()| before.saturating_sub(left))
     }
 }
 
 impl<P> Clone for AllowedIps<P> {
-    /// A second version that shares all nodes. Takes constant time.
+    /// A second version that shares all nodes; its edits are counted anew. Takes constant time.
     fn clone(&self) -> AllowedIps<P> {
         AllowedIps {
             v4: self.v4.clone(),
             v6: self.v6.clone(),
             len: self.len,
             seq: self.seq,
+            steps: 0,
         }
     }
 }
@@ -235,6 +267,13 @@ pub struct Entry<'a, P> {
 pub struct Iter<'a, P> {
     v4: Walk<'a, u32, P>,
     v6: Walk<'a, V6, P>,
+}
+
+impl<P> Iter<'_, P> {
+    /// Nodes that were visited.
+    pub fn steps(&self) -> u64 {
+        self.v4.steps().wrapping_add(self.v6.steps())
+    }
 }
 
 impl<'a, P> Iterator for Iter<'a, P> {

@@ -125,7 +125,7 @@ fn nested_chain() {
         }
         assert!(t.iter().map(|e| e.prefix.cidr()).eq(0..=128));
         let snapshot = t.clone();
-        assert_eq!(t.retain(|p, _| p.cidr() % 2 == 0, NOW), Ok(64));
+        assert_eq!(t.retain(|e| e.prefix.cidr() % 2 == 0, NOW), Ok(64));
         assert!(t.iter().map(|e| e.prefix.cidr()).eq((0..=128).step_by(2)));
         assert_eq!(snapshot.len(), 129);
     }
@@ -196,7 +196,10 @@ fn many() {
     seqs.sort_unstable();
     assert!(seqs.iter().map(|s| s.1).eq((0..n).flat_map(|i| [i, i])));
     let snapshot = t.clone();
-    assert_eq!(t.retain(|_, o| o % 2 == 0, NOW), Ok(2 * (n as usize / 2)));
+    assert_eq!(
+        t.retain(|e| e.owner % 2 == 0, NOW),
+        Ok(2 * (n as usize / 2))
+    );
     assert_eq!(t.lookup_v4(0x9e37_79b1.into()), None);
     assert_eq!(snapshot.lookup_v4(0x9e37_79b1.into()), Some(&1));
     drop(t);
@@ -220,7 +223,7 @@ fn small_stack() {
                 }
             }
             let mut u = t.clone();
-            u.retain(|p, _| p.cidr() > 64, NOW).unwrap();
+            u.retain(|e| e.prefix.cidr() > 64, NOW).unwrap();
             let v = t.clone();
             drop(t);
             drop(v);
@@ -436,7 +439,7 @@ fn retain_fails() {
         }
         let old = t.clone();
         account.fail_nth(nth);
-        let result = t.retain(|_, o| o % 3 != 0, NOW);
+        let result = t.retain(|e| e.owner % 3 != 0, NOW);
         account.fail_nth(0);
         assert!(
             (0..64)
@@ -474,7 +477,7 @@ fn threads() {
             t.insert(Prefix::new(Ipv4Addr::from(i).into(), 32).unwrap(), i, NOW)
                 .unwrap();
             *current.lock().unwrap() = t.clone();
-            t.retain(|p, _| p.cidr() == 8, NOW).unwrap();
+            t.retain(|e| e.prefix.cidr() == 8, NOW).unwrap();
             *current.lock().unwrap() = t;
         }
     });

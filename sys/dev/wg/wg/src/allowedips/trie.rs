@@ -214,12 +214,18 @@ pub(super) fn lookup<K: Key, P>(root: &Link<K, P>, key: K) -> Option<&P> {
     best
 }
 
-pub(super) fn exact<K: Key, P>(root: &Link<K, P>, key: K, len: u8) -> Option<&Node<K, P>> {
+pub(super) fn exact<'a, K: Key, P>(
+    root: &'a Link<K, P>,
+    key: K,
+    len: u8,
+    steps: &mut u64,
+) -> Option<&'a Node<K, P>> {
     let mut link = root;
     while let Some(node) = link
         && node.len <= len
         && node.holds(key)
     {
+        tick(steps);
         if node.len == len {
             return Some(node);
         }
@@ -248,6 +254,11 @@ fn unique<'a, K: Key, P: Clone>(
     KArc::get_mut(arc).ok_or(AllocError)
 }
 
+/// Counts a node that was visited.
+fn tick(steps: &mut u64) {
+    *steps = steps.wrapping_add(1);
+}
+
 /// What an insertion meets on its way.
 enum Step {
     /// The end of the way.
@@ -268,10 +279,12 @@ pub(super) fn insert<K: Key, P: Clone + Eq>(
     len: u8,
     value: P,
     seq: u64,
+    steps: &mut u64,
     how: How<'_>,
 ) -> Result<Option<P>, AllocError> {
     let mut link = root;
     loop {
+        tick(steps);
         // A node's copy has the same content, so a failure on the way leaves the table as it was, and
         // the last step links what it made only when all of it is there.
         match step(link, key, len) {
@@ -326,10 +339,12 @@ pub(super) fn remove<K: Key, P: Clone>(
     root: &mut Link<K, P>,
     key: K,
     len: u8,
+    steps: &mut u64,
     how: How<'_>,
 ) -> Result<(), AllocError> {
     let mut link = root;
     while let Some(node) = link.as_ref() {
+        tick(steps);
         if node.is(key, len) {
             match (&node.left, &node.right) {
                 (Some(_), Some(_)) => unique(link, how)?.value = None,
@@ -358,19 +373,20 @@ pub(super) fn remove<K: Key, P: Clone>(
 
 pub(super) fn retain<K: Key, P: Clone>(
     root: &mut Link<K, P>,
-    keep: &mut impl FnMut(Prefix, &P) -> bool,
+    keep: &mut impl FnMut(Entry<'_, P>) -> bool,
     count: &mut usize,
+    steps: &mut u64,
     how: How<'_>,
 ) -> Result<(), AllocError> {
-    let mut next = root.as_deref().and_then(first);
+    let mut next = root.as_deref().and_then(|node| first(node, steps));
     while let Some(node) = next {
         let (key, len) = (node.key, node.len);
-        if node.entry().is_none_or(|e| keep(e.prefix, e.owner)) {
-            next = after(root, node);
+        if node.entry().is_none_or(&mut *keep) {
+            next = after(root, node, steps);
         } else {
-            remove(root, key, len, how)?;
+            remove(root, key, len, steps, how)?;
             *count = count.saturating_sub(1);
-            next = seek(root, key, len);
+            next = seek(root, key, len, steps);
         }
     }
     Ok(())
@@ -380,45 +396,65 @@ pub(super) fn retain<K: Key, P: Clone>(
 pub(super) struct Walk<'a, K, P> {
     root: &'a Link<K, P>,
     next: Option<&'a Node<K, P>>,
+    steps: u64,
 }
 
 impl<'a, K: Key, P> Walk<'a, K, P> {
     pub(super) fn new(root: &'a Link<K, P>) -> Walk<'a, K, P> {
+        let mut steps = 0;
         Walk {
             root,
-            next: root.as_deref().and_then(first),
+            next: root.as_deref().and_then(|node| first(node, &mut steps)),
+            steps,
         }
     }
 
     pub(super) fn next(&mut self) -> Option<&'a Node<K, P>> {
         let node = self.next?;
-        self.next = after(self.root, node);
+        self.next = after(self.root, node, &mut self.steps);
         Some(node)
+    }
+
+    /// Nodes that were visited.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
     }
 }
 
 /// The first node with a value in the trie below and at `node`.
-fn first<K: Key, P>(mut node: &Node<K, P>) -> Option<&Node<K, P>> {
+fn first<'a, K: Key, P>(mut node: &'a Node<K, P>, steps: &mut u64) -> Option<&'a Node<K, P>> {
     while node.value.is_none() {
+        tick(steps);
         node = node.left.as_deref().or(node.right.as_deref())?;
     }
     Some(node)
 }
 
 /// The node with a value that follows `node`.
-fn after<'a, K: Key, P>(root: &'a Link<K, P>, node: &'a Node<K, P>) -> Option<&'a Node<K, P>> {
+fn after<'a, K: Key, P>(
+    root: &'a Link<K, P>,
+    node: &'a Node<K, P>,
+    steps: &mut u64,
+) -> Option<&'a Node<K, P>> {
+    tick(steps);
     match node.left.as_deref().or(node.right.as_deref()) {
-        Some(child) => first(child),
-        None => seek(root, node.key, node.len),
+        Some(child) => first(child, steps),
+        None => seek(root, node.key, node.len, steps),
     }
 }
 
 /// The first node with a value whose prefix comes after that one, whether that is there or not.
-fn seek<K: Key, P>(root: &Link<K, P>, key: K, len: u8) -> Option<&Node<K, P>> {
+fn seek<'a, K: Key, P>(
+    root: &'a Link<K, P>,
+    key: K,
+    len: u8,
+    steps: &mut u64,
+) -> Option<&'a Node<K, P>> {
     let mut link = root;
     // Everything below it comes later, and nothing else that does comes earlier.
-    let mut turn: Option<&Node<K, P>> = None;
+    let mut turn: Option<&'a Node<K, P>> = None;
     while let Some(node) = link {
+        tick(steps);
         match step(link, key, len) {
             Step::Leaf => break,
             Step::Here => {
@@ -442,5 +478,5 @@ fn seek<K: Key, P>(root: &Link<K, P>, key: K, len: u8) -> Option<&Node<K, P>> {
             }
         }
     }
-    turn.and_then(first)
+    turn.and_then(|node| first(node, steps))
 }
