@@ -57,6 +57,12 @@ pub(crate) enum Mutant {
     EmptyRelaxed,
     /// `pop` says that there is nothing without a fence.
     EmptyUnfenced,
+    /// A worker is called without the job being published.
+    CallRelaxed,
+    /// A worker that comes takes the call for one that is yet to be answered.
+    BeginLate,
+    /// A worker takes its own jobs only.
+    TakeOwn,
     /// `EpochCell` does not publish what it gets.
     SwapRelaxed,
     /// `EpochCell` does not acquire what it gives.

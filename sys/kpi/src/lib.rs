@@ -17,6 +17,7 @@
 mod atomics;
 pub mod callout;
 pub mod cred;
+pub mod crew;
 pub mod epoch;
 mod errno;
 pub mod fpu;

@@ -7,6 +7,8 @@
 
 #[path = "../../src/atomics.rs"]
 mod atomics;
+#[path = "../../src/crew.rs"]
+mod crew;
 #[path = "../../src/epoch.rs"]
 mod epoch;
 #[path = "../../src/queue.rs"]
@@ -14,6 +16,7 @@ mod queue;
 #[path = "../../src/serial.rs"]
 mod serial;
 
+mod crew_test;
 mod epoch_test;
 mod fake_epoch;
 mod queue_test;

@@ -10,6 +10,8 @@
 
 #[path = "../../src/atomics.rs"]
 mod atomics;
+#[path = "../../src/crew.rs"]
+mod crew;
 #[path = "../../src/epoch.rs"]
 #[expect(dead_code, reason = "not every function has a model here")]
 mod epoch;
@@ -18,6 +20,7 @@ mod queue;
 #[path = "../../src/serial.rs"]
 mod serial;
 
+mod crew_model;
 mod epoch_model;
 mod fake_epoch;
 mod queue_model;
