@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -111,6 +111,8 @@ pub struct Kernel {
     pub(crate) slot: AtomicPtr<c_void>,
     /// Allocations of the driver.
     pub(crate) account: Option<hostkern_malloc::Account>,
+    /// The most bytes that went through the cipher while the vector registers were held.
+    pub(crate) section_bytes: AtomicUsize,
     pub(crate) stopping: AtomicBool,
     /// What crosses between host and kernel; shared with those who carry it.
     pub(crate) tally: Arc<Tally>,
@@ -153,6 +155,7 @@ impl Kernel {
             attached_tasks: AtomicI64::new(0),
             slot: AtomicPtr::new(std::ptr::null_mut()),
             account,
+            section_bytes: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             tally: Arc::default(),
             #[cfg(feature = "kld")]
@@ -206,6 +209,12 @@ impl Kernel {
     /// What crossed between the host and this kernel, and what was lost there.
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    /// The most bytes that went through the cipher in one critical section (`fpu_kern_enter(9)`) since this was last
+    /// asked. Of a module that was loaded from a file, whose cipher is its own, nothing is known.
+    pub fn take_section_bytes(&self) -> usize {
+        self.section_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// What is still there that should be gone once every interface is destroyed and the module

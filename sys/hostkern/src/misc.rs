@@ -4,6 +4,7 @@
 use core::cell::Cell;
 use core::ffi::{c_char, c_int, c_void};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::ifnet::Ifnet;
 use crate::kernel::Kernel;
@@ -89,7 +90,13 @@ pub unsafe extern "C-unwind" fn kpi_panic(msg: *const c_char) -> ! {
 
 thread_local! {
     static FPU: Cell<bool> = const { Cell::new(false) };
+    /// Bytes that went through the cipher since the registers were taken.
+    static FPU_BYTES: Cell<usize> = const { Cell::new(0) };
 }
+
+/// The most bytes that may go through the cipher in one section: one datagram of the largest size. The CPU does
+/// nothing else meanwhile.
+pub const SECTION_BYTES: usize = 1 << 16;
 
 /// `kpi_fpu_enter` of kpi_shim.h.
 #[unsafe(no_mangle)]
@@ -97,6 +104,7 @@ pub extern "C-unwind" fn kpi_fpu_enter() {
     if FPU.replace(true) {
         violation("fpu", format_args!("fpu_kern_enter nested"));
     }
+    FPU_BYTES.set(0);
 }
 
 /// `kpi_fpu_held` of kpi_shim.h.
@@ -105,8 +113,44 @@ pub extern "C-unwind" fn kpi_fpu_held() -> bool {
     in_fpu()
 }
 
-// The kernel module links the same crate as an object of its own.
-pub use wg_vector::{wg_vector_open, wg_vector_seal};
+/// Counts what the cipher does while the vector registers are held.
+fn spend(len: usize) {
+    let bytes = FPU_BYTES.get() + len;
+    FPU_BYTES.set(bytes);
+    kernel().section_bytes.fetch_max(bytes, Ordering::Relaxed);
+}
+
+/// `wg_vector_seal`, which the kernel module links as an object of its own.
+///
+/// # Safety
+/// That of [`wg_vector::wg_vector_seal`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn wg_vector_seal(
+    key: *const [u8; 32],
+    counter: u64,
+    buf: *mut u8,
+    len: usize,
+) -> c_int {
+    spend(len);
+    // SAFETY: the same contract.
+    unsafe { wg_vector::wg_vector_seal(key, counter, buf, len) }
+}
+
+/// `wg_vector_open`, likewise.
+///
+/// # Safety
+/// That of [`wg_vector::wg_vector_open`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn wg_vector_open(
+    key: *const [u8; 32],
+    counter: u64,
+    buf: *mut u8,
+    len: usize,
+) -> c_int {
+    spend(len);
+    // SAFETY: the same contract.
+    unsafe { wg_vector::wg_vector_open(key, counter, buf, len) }
+}
 
 /// `kpi_tunable` of kpi_shim.h.
 ///
@@ -135,6 +179,13 @@ pub unsafe extern "C-unwind" fn kpi_tunable(
 pub extern "C-unwind" fn kpi_fpu_leave() {
     if !FPU.replace(false) {
         violation("fpu", format_args!("fpu_kern_leave without enter"));
+    }
+    let bytes = FPU_BYTES.get();
+    if bytes > SECTION_BYTES && !std::thread::panicking() {
+        violation(
+            "fpu",
+            format_args!("{bytes} bytes between fpu_kern_enter and leave"),
+        );
     }
 }
 

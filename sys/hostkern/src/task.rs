@@ -3,7 +3,7 @@
 
 use core::ffi::{c_char, c_int, c_void};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Queue {
     cpu: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// Simulation: the queue's thread gets no time.
+    pub(crate) stalled: AtomicBool,
 }
 
 impl Queue {
@@ -46,7 +48,7 @@ impl Queue {
     /// True if the queue's thread has something to do and is not doing it.
     pub(crate) fn runnable(&self) -> bool {
         let s = self.lock();
-        s.running == 0 && !s.tasks.is_empty()
+        s.running == 0 && !s.tasks.is_empty() && !self.stalled.load(Ordering::Relaxed)
     }
 
     /// Runs the first task; false if there is none.
@@ -141,6 +143,7 @@ impl TaskGroup {
                     cpu,
                     state: Mutex::default(),
                     work: Condvar::new(),
+                    stalled: AtomicBool::new(false),
                 })
                 .collect(),
             attached: Mutex::default(),

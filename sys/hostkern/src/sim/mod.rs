@@ -439,6 +439,18 @@ impl Sim {
         self.machine.set_latency(d.as_nanos() as u64);
     }
 
+    /// Keeps the task thread of a CPU from running, as an interrupt thread does that never ends, or lets it run
+    /// again. Who waits for one of its tasks waits for that.
+    ///
+    /// # Panics
+    /// When there is no such CPU.
+    pub fn stall_cpu(&self, cpu: usize, stalled: bool) {
+        let queue = &self.kernel.tasks.queues[cpu];
+        queue
+            .stalled
+            .store(stalled, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Whether packets come as chains, shared or read-only now and then. They do unless turned off.
     pub fn shapes(&self, on: bool) {
         self.machine.set_shapes(on);

@@ -10,7 +10,8 @@
 //! On amd64 `ring` looks at the processor when it is first used, and chooses among AVX2, SSE4.1 and
 //! plain SSE2 code. On arm64 every processor has NEON, and there is one code for it.
 //!
-//! A kernel cannot unwind, and nothing else here is built so: that tells the two apart.
+//! A kernel cannot unwind, and nothing else here is built so: that tells the two apart. Elsewhere
+//! `hostkern` gives these functions their names, with a look at how they are used.
 #![cfg_attr(not(panic = "unwind"), no_std)]
 
 use core::ffi::c_int;
@@ -65,7 +66,7 @@ fn nonce(counter: u64) -> Nonce {
 ///
 /// Both pointers are valid, `buf` for writing, and nobody else uses the memory. The vector registers
 /// are the caller's.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(panic = "unwind"), unsafe(no_mangle))]
 pub unsafe extern "C" fn wg_vector_seal(
     key_bytes: *const [u8; 32],
     counter: u64,
@@ -92,7 +93,7 @@ pub unsafe extern "C" fn wg_vector_seal(
 /// # Safety
 ///
 /// As of [`wg_vector_seal`].
-#[unsafe(no_mangle)]
+#[cfg_attr(not(panic = "unwind"), unsafe(no_mangle))]
 pub unsafe extern "C" fn wg_vector_open(
     key_bytes: *const [u8; 32],
     counter: u64,

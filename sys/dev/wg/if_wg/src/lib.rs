@@ -10,6 +10,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod budget;
 mod codec;
 mod get;
 mod handshake;

@@ -21,6 +21,7 @@ use wg::messages::{
 };
 use wg::wg_crypto::Aead;
 
+use crate::budget::Budget;
 use crate::handshake::HandshakeMessage;
 use crate::index::Target;
 use crate::peer::{Endpoint, Event, Peer};
@@ -60,9 +61,17 @@ impl OpenJob {
         }
     }
 
-    /// Opens the packet in place. Neither allocates nor frees, nor sleeps but for the framework's
+    /// Adds what there is to open.
+    pub(crate) fn spend(&self, budget: &mut Budget) {
+        budget.spend(1, self.bytes());
+    }
+
+    /// Opens the packet in place if the budget allows it; whether that is done. Neither allocates nor frees, nor sleeps but for the framework's
     /// cipher ([`OpenJob::may_sleep`]).
-    pub(crate) fn open(&mut self, aead: &dyn Aead) {
+    pub(crate) fn open(&mut self, aead: &dyn Aead, budget: &mut Budget) -> bool {
+        if !budget.take(self.bytes()) {
+            return false;
+        }
         let aead = self.session.aead(aead);
         self.opened = self
             .packet
@@ -70,6 +79,7 @@ impl OpenJob {
             .and_then(Mbuf::contiguous_mut)
             .and_then(|buf| buf.get_mut(DATA_HEADER_LEN..))
             .is_some_and(|body| self.session.keypair.open(aead, self.counter, body));
+        true
     }
 }
 

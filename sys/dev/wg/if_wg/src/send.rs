@@ -18,22 +18,24 @@ use kpi::{Errno, Result};
 use wg::ip::{self, IpInfo};
 use wg::messages::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, TAG_LEN, padded_len};
 use wg::wg_crypto::Aead;
+use wg::wg_noise::Keypair;
 
+use crate::budget::Budget;
 use crate::peer::{Event, Peer};
 use crate::session::Session;
 use crate::softc::Softc;
 use crate::stats::Reason;
 use crate::worker::Job;
 
-/// Packets of one job. The set of failed ones is a word.
-const JOB_PACKETS: usize = 64;
-
-/// Packets of one peer that are sealed by one CPU, with consecutive counters.
+/// Packets of one peer that are sealed by one CPU, with consecutive counters: at most a portion, so
+/// that all CPUs share what one peer has.
 pub(crate) struct SealJob {
     session: EpochArc<Session>,
     /// Counter of the first packet.
     first: u64,
+    /// In plaintext. They do not leave.
     packets: MbufList,
+    sealed: MbufList,
 }
 
 impl SealJob {
@@ -41,8 +43,14 @@ impl SealJob {
         &self.session.peer
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.packets.bytes()
+    /// Adds what there is to seal.
+    pub(crate) fn spend(&self, budget: &mut Budget) {
+        budget.spend(self.packets.len(), self.packets.bytes());
+    }
+
+    /// Packets that are in the job, in whatever state.
+    fn len(&self) -> u64 {
+        self.packets.len().saturating_add(self.sealed.len()) as u64
     }
 
     /// Makes each packet one writable buffer that holds header, plaintext, padding and room for
@@ -67,25 +75,39 @@ impl SealJob {
         }
     }
 
-    /// Seals every packet in place. Neither allocates nor frees nor sleeps.
-    pub(crate) fn seal(&mut self, aead: &dyn Aead) {
+    /// Seals packets in place, as many as the budget allows; whether that is all of them. Neither
+    /// allocates nor frees nor sleeps.
+    pub(crate) fn seal(&mut self, aead: &dyn Aead, budget: &mut Budget) -> bool {
         let keypair = &self.session.keypair;
         let aead = self.session.aead(aead);
-        self.packets.for_each_mut(|m| {
-            let Some(buf) = m.contiguous_mut() else {
-                return;
-            };
-            let Some(header) = DataHeader::peek(buf) else {
-                return;
-            };
-            let sealed = buf
-                .get_mut(DATA_HEADER_LEN..)
-                .is_some_and(|body| keypair.seal(aead, header.counter, body));
-            if !sealed {
-                // Plaintext must not leave: without its header the packet is not sent.
-                buf.fill(0);
+        while let Some(bytes) = self.packets.iter().next().map(|m| m.len()) {
+            if !budget.take(bytes) {
+                return false;
             }
-        });
+            let Some(mut m) = self.packets.pop() else {
+                break;
+            };
+            seal(&mut m, keypair, aead);
+            self.sealed.push(m);
+        }
+        true
+    }
+}
+
+/// Seals one packet.
+fn seal(m: &mut Mbuf, keypair: &Keypair, aead: &dyn Aead) {
+    let Some(buf) = m.contiguous_mut() else {
+        return;
+    };
+    let Some(header) = DataHeader::peek(buf) else {
+        return;
+    };
+    let sealed = buf
+        .get_mut(DATA_HEADER_LEN..)
+        .is_some_and(|body| keypair.seal(aead, header.counter, body));
+    if !sealed {
+        // Plaintext must not leave: without its header the packet is not sent.
+        buf.fill(0);
     }
 }
 
@@ -296,7 +318,11 @@ impl Peer {
             if staged.is_empty() {
                 break false;
             }
-            let n = staged.len().min(JOB_PACKETS);
+            let mut budget = Budget::new();
+            let sizes = staged.iter().map(|m| m.len());
+            let n = sizes
+                .take_while(|len| budget.take(len.saturating_add(DATA_OVERHEAD)))
+                .count();
             let ready = this.sending_session(ep).and_then(|session| {
                 let first = session.keypair.reserve(n as u64)?;
                 Some((session, first))
@@ -339,6 +365,7 @@ impl Peer {
             session,
             first,
             packets,
+            sealed: MbufList::new(),
         };
         let Ok(ticket) = this.sealed.push(job) else {
             return this.sc.drop_output(Reason::NoMemory, n);
@@ -363,10 +390,11 @@ impl Peer {
         let endpoint = self.endpoint().filter(|_| !void);
         let sockets = sc.sockets.load(ep);
         let (Some(endpoint), Some(sockets)) = (endpoint, sockets) else {
-            return sc.drop_output(Reason::Down, job.packets.len() as u64);
+            return sc.drop_output(Reason::Down, job.len());
         };
-        let (mut packets, mut bytes, mut failed, mut data) = (0u64, 0u64, 0u64, false);
-        while let Some(m) = job.packets.pop() {
+        let (mut packets, mut bytes, mut data) = (0u64, 0u64, false);
+        let mut failed = job.packets.len() as u64;
+        while let Some(m) = job.sealed.pop() {
             let len = m.len();
             if DataHeader::peek(m.first()).is_none() {
                 // The cipher refused it.

@@ -294,7 +294,10 @@ impl IfDriver for Softc {
             control,
             tasks: EpochCell::empty(),
         })?;
-        this.tasks.set(Some(Tasks::new(&this, cx)?));
+        Self::start_watch(&this, cx)?;
+        // Each of the two keeps the interface alive until it is ended.
+        let tasks = Tasks::new(&this, cx).inspect_err(|_| this.end_watch(cx))?;
+        this.tasks.set(Some(tasks));
         Ok(this)
     }
 
@@ -307,6 +310,7 @@ impl IfDriver for Softc {
         // Output routines that did not see `dying` end here, whether or not there are sockets.
         epoch_wait(cx);
         this.close_sockets(sockets, cx);
+        this.end_watch(cx);
         if let Some(tasks) = this.tasks.take() {
             tasks.packet.drain(cx);
             tasks.control.drain(cx);

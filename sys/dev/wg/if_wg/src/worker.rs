@@ -3,32 +3,37 @@
 //!
 //! Each packet is given to one CPU's queue, round-robin, whichever peer it belongs to, and keeps
 //! its place in the peer's serial queue. A small packet that comes alone is not worth the wake-up of
-//! another CPU: it is sealed on the one that it is on, and opened by the thread that brought it. A task takes a batch of packets and goes through three
-//! phases: make each packet one writable buffer (allocates), run the cipher over all of them with
-//! the vector unit held once (neither allocates nor frees), hand in the tickets and deliver what
-//! is finished, in order (sends and receives).
+//! another CPU: it is sealed on the one that it is on, and opened by the thread that brought it. A
+//! CPU that has done its own packets takes those of the others: an interrupt thread may keep one
+//! busy for long, and what waits for it would hold up its peers, as delivery is in order.
+//!
+//! A task takes a batch of packets and goes through three phases: make each packet one writable
+//! buffer (allocates), run the cipher over them with the vector unit held, a portion at a time
+//! (neither allocates nor frees), hand in the tickets and deliver what is finished, in order (sends
+//! and receives).
 //!
 //! The task that finishes the packet at the head of a serial queue delivers it, so a packet costs
 //! one hand-over between tasks and not two.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use kpi::callout::{Callout, Expire};
+use kpi::crew::Crew;
 use kpi::epoch::{EpochArc, net_epoch};
-use kpi::queue::BoundedQueue;
 use kpi::serial::{Drained, Ticket};
 use kpi::thread::{curcpu, stack_is_shallow};
 use kpi::time::uptime_coarse_ns;
-use kpi::{AllocError, How, KVec};
+use kpi::{AllocError, How, KArc, Sleepable};
+use wg::wg_crypto::Aead;
 
+use crate::budget::Budget;
 use crate::peer::Peer;
 use crate::receive::{Delivery, OpenJob};
 use crate::send::SealJob;
 use crate::softc::Softc;
 
-/// Packets that a task takes at once. Bounds the time with the vector unit held.
-const BATCH_PACKETS: usize = 32;
-/// Bytes after which a batch is not filled further, for the same reason.
-const BATCH_BYTES: usize = 64 << 10;
+/// Jobs that a task takes at once. Their packets are bounded by a [`Budget`].
+const BATCH_JOBS: usize = 32;
 /// Batches after which a task lets others on its CPU run.
 const BATCHES_A_RUN: usize = 16;
 /// A packet of up to this many bytes, before which nothing waits, stays on its CPU: to wake another
@@ -40,6 +45,11 @@ const NEAR_BYTES: usize = 512;
 const HERE_PACKETS: usize = 64;
 /// A millisecond, or a tick of the clock if that is longer.
 const HERE_PERIOD_NS: u64 = 1_000_000;
+const NS_PER_MS: u64 = 1_000_000;
+/// A CPU that was woken and has not come for so many milliseconds has no time for us.
+const LATE_MS: usize = 2;
+/// How soon after a wake-up the watch looks, in nanoseconds.
+const WATCH_NS: u64 = 10_000_000;
 /// Packets that one peer may have delivered before others get their turn.
 const DELIVERY_LIMIT: usize = 256;
 
@@ -57,16 +67,12 @@ pub(crate) enum Job {
     ResumeReceive(EpochArc<Peer>),
 }
 
-struct Cpu {
-    jobs: BoundedQueue<Job>,
-    /// The CPU's task has been enqueued and has not begun to look at its queue.
-    scheduled: AtomicBool,
-}
-
 /// The queues of all CPUs.
 pub(crate) struct Workers {
-    cpus: KVec<Cpu>,
+    crew: Crew<Job>,
     next: AtomicUsize,
+    /// Looks for a CPU that is late, a while after one was woken.
+    watch: Callout<Watch>,
     /// The period in which packets were last opened where they came in, and how many then.
     here_period: AtomicU64,
     here: AtomicUsize,
@@ -75,19 +81,9 @@ pub(crate) struct Workers {
 impl Workers {
     #[inline(never)] // Its queues are large on their way to their places.
     pub(crate) fn new(ncpus: usize, packets: usize, how: How<'_>) -> Result<Self, AllocError> {
-        let mut cpus = KVec::with_capacity(ncpus, how)?;
-        for _ in 0..ncpus {
-            let jobs = BoundedQueue::with_capacity(packets, how)?;
-            cpus.try_push(
-                Cpu {
-                    jobs,
-                    scheduled: AtomicBool::new(false),
-                },
-                how,
-            )?;
-        }
         Ok(Self {
-            cpus,
+            crew: Crew::new(ncpus, packets, LATE_MS, how)?,
+            watch: Callout::new(how)?,
             next: AtomicUsize::new(0),
             here_period: AtomicU64::new(0),
             here: AtomicUsize::new(0),
@@ -97,9 +93,7 @@ impl Workers {
     /// Whether a queue has room, as far as one can tell without taking it; the one whose turn it is
     /// is asked first. Asked before a packet gets its place in a serial queue.
     pub(crate) fn has_room(&self) -> bool {
-        let turn = self.next.load(Ordering::Relaxed);
-        let mut cpus = (0..self.cpus.len()).filter_map(|n| self.cpu(turn.wrapping_add(n)));
-        cpus.any(|(_, cpu)| cpu.jobs.len_hint() < cpu.jobs.capacity())
+        self.crew.has_room(self.next.load(Ordering::Relaxed))
     }
 
     /// Counts a packet that could be opened where it came in; whether it may.
@@ -111,14 +105,49 @@ impl Workers {
         }
         self.here.fetch_add(1, Ordering::Relaxed) < HERE_PACKETS
     }
+}
 
-    fn cpu(&self, turn: usize) -> Option<(usize, &Cpu)> {
-        let at = turn.checked_rem(self.cpus.len())?;
-        self.cpus.get(at).map(|cpu| (at, cpu))
+/// The time as a crew knows it.
+fn now_ms() -> usize {
+    usize::try_from(uptime_coarse_ns() / NS_PER_MS).unwrap_or(0)
+}
+
+/// What the watch is for.
+pub(crate) struct Watch(KArc<Softc>);
+
+impl Expire for Watch {
+    /// Packets may wait for a CPU that has no time for us, and no others come that would bring
+    /// another one to work.
+    fn expire(this: &EpochArc<Self>) {
+        let sc = &this.0;
+        let crew = &sc.workers.crew;
+        if let Some(at) = crew.relieve(now_ms()) {
+            sc.enqueue_packet_task(at);
+        }
+        if crew.is_waiting() {
+            sc.watch();
+        }
     }
 }
 
 impl Softc {
+    /// Starts to look after CPUs that are late.
+    pub(crate) fn start_watch(this: &KArc<Self>, cx: &Sleepable) -> Result<(), AllocError> {
+        let watch = EpochArc::new(Watch(this.clone()), How::Wait(cx))?;
+        this.workers.watch.bind(watch);
+        Ok(())
+    }
+
+    /// For teardown: ends that for good.
+    pub(crate) fn end_watch(&self, cx: &Sleepable) {
+        self.workers.watch.drain(cx);
+    }
+
+    fn watch(&self) {
+        let soon = uptime_coarse_ns().saturating_add(WATCH_NS);
+        self.workers.watch.arm_at(soon);
+    }
+
     /// Gives `job` to the next CPU, or to any other that has room; `Err` gives it back.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
         let first = self.workers.next.fetch_add(1, Ordering::Relaxed);
@@ -130,8 +159,7 @@ impl Softc {
     pub(crate) fn submit_packet(&self, job: Job, bytes: usize, waiting: usize) -> Result<(), Job> {
         if waiting == 0 && bytes <= NEAR_BYTES {
             let here = curcpu();
-            let idle = self.workers.cpu(here);
-            if idle.is_some_and(|(_, cpu)| cpu.jobs.len_hint() == 0) {
+            if self.workers.crew.is_free(here) {
                 return self.submit_from(here, job);
             }
         }
@@ -159,82 +187,63 @@ impl Softc {
         let aead = self.module.aead();
         let peer = ticket.peer().clone();
         ticket.prepare();
-        aead.batch(&mut || ticket.open(aead));
+        aead.batch(&mut || {
+            // A whole portion has room for it.
+            let _ = ticket.open(aead, &mut Budget::new());
+        });
         ticket.finish();
         self.deliver_opened(&peer, false);
         Ok(())
     }
 
-    /// Gives `job` to the CPU whose turn is `first`, or to the first after it that has room.
+    /// Gives `job` to the CPU whose turn is `first`, or to the first after it that has room and
+    /// time. One wake-up serves every job that arrives before the task looks.
     fn submit_from(&self, first: usize, job: Job) -> Result<(), Job> {
-        let mut job = job;
-        for turn in 0..self.workers.cpus.len() {
-            match self.submit_to(first.wrapping_add(turn), job) {
-                Ok(()) => return Ok(()),
-                Err(back) => job = back,
-            }
-        }
-        Err(job)
-    }
-
-    fn submit_to(&self, turn: usize, job: Job) -> Result<(), Job> {
-        let Some((at, cpu)) = self.workers.cpu(turn) else {
-            return Err(job);
-        };
-        cpu.jobs.push(job)?;
-        self.wake(at, cpu);
-        Ok(())
-    }
-
-    /// One task wake-up serves every job that arrives before the task looks. The read-modify-write
-    /// on both sides orders the flag against the queue: either the task sees the job, or the next
-    /// job's producer sees that the task needs to be enqueued again.
-    fn wake(&self, at: usize, cpu: &Cpu) {
-        if !cpu.scheduled.swap(true, Ordering::SeqCst) {
+        if let Some(at) = self.workers.crew.push(first, job, now_ms())? {
             self.enqueue_packet_task(at);
+            self.watch();
         }
+        Ok(())
     }
 
     /// The body of the task of CPU `at`.
     pub(crate) fn run_packets(&self, at: usize) {
-        let Some((_, cpu)) = self.workers.cpu(at) else {
-            return;
-        };
-        cpu.scheduled.swap(false, Ordering::SeqCst);
+        let crew = &self.workers.crew;
+        crew.begin(at);
         for _ in 0..BATCHES_A_RUN {
             let mut batch = Batch::new();
-            batch.fill(&cpu.jobs);
+            batch.fill(|| crew.take(at));
             if batch.is_empty() {
                 return;
             }
             batch.run(self);
         }
-        self.wake(at, cpu);
+        if crew.call(at, now_ms()) {
+            self.enqueue_packet_task(at);
+        }
     }
 
     /// Throws away all that is queued. For teardown, when no task runs and nothing is submitted
     /// any more: a ticket in a queue and the job in the serial queue keep their peer alive, also
     /// one that was removed and that nobody else knows.
     pub(crate) fn discard_jobs(&self) {
-        for cpu in self.workers.cpus.iter() {
-            while let Some(job) = cpu.jobs.pop() {
-                match job {
-                    Job::Seal(ticket) => {
-                        let peer = ticket.peer().clone();
-                        ticket.finish();
-                        self.deliver_sealed(&peer, false);
-                    }
-                    Job::Open(ticket) => {
-                        let peer = ticket.peer().clone();
-                        ticket.finish();
-                        self.deliver_opened(&peer, false);
-                    }
-                    Job::Send(peer) => self.deliver_sealed(&peer, false),
-                    Job::Receive(peer) => self.deliver_opened(&peer, false),
-                    // The right to deliver is in these jobs; it has to be handed back.
-                    Job::ResumeSend(peer) => self.deliver_sealed(&peer, true),
-                    Job::ResumeReceive(peer) => self.deliver_opened(&peer, true),
+        while let Some(job) = self.workers.crew.take(0) {
+            match job {
+                Job::Seal(ticket) => {
+                    let peer = ticket.peer().clone();
+                    ticket.finish();
+                    self.deliver_sealed(&peer, false);
                 }
+                Job::Open(ticket) => {
+                    let peer = ticket.peer().clone();
+                    ticket.finish();
+                    self.deliver_opened(&peer, false);
+                }
+                Job::Send(peer) => self.deliver_sealed(&peer, false),
+                Job::Receive(peer) => self.deliver_opened(&peer, false),
+                // The right to deliver is in these jobs; it has to be handed back.
+                Job::ResumeSend(peer) => self.deliver_sealed(&peer, true),
+                Job::ResumeReceive(peer) => self.deliver_opened(&peer, true),
             }
         }
     }
@@ -287,14 +296,14 @@ impl Softc {
 
 /// The jobs that one CPU works on together.
 struct Batch {
-    jobs: [Option<Job>; BATCH_PACKETS],
+    jobs: [Option<Job>; BATCH_JOBS],
     len: usize,
 }
 
 impl Batch {
     fn new() -> Self {
         Self {
-            jobs: [const { None }; BATCH_PACKETS],
+            jobs: [const { None }; BATCH_JOBS],
             len: 0,
         }
     }
@@ -303,21 +312,22 @@ impl Batch {
         self.len == 0
     }
 
-    fn fill(&mut self, queue: &BoundedQueue<Job>) {
-        let mut bytes = 0usize;
+    /// Takes and prepares jobs until a portion is spent.
+    fn fill(&mut self, mut take: impl FnMut() -> Option<Job>) {
+        let mut budget = Budget::new();
         for slot in &mut self.jobs {
-            if bytes >= BATCH_BYTES {
+            if budget.is_spent() {
                 return;
             }
-            let Some(mut job) = queue.pop() else { return };
+            let Some(mut job) = take() else { return };
             match &mut job {
                 Job::Seal(ticket) => {
                     ticket.prepare();
-                    bytes = bytes.saturating_add(ticket.bytes());
+                    ticket.spend(&mut budget);
                 }
                 Job::Open(ticket) => {
                     ticket.prepare();
-                    bytes = bytes.saturating_add(ticket.bytes());
+                    ticket.spend(&mut budget);
                 }
                 _ => {}
             }
@@ -326,17 +336,29 @@ impl Batch {
         }
     }
 
-    fn run(&mut self, sc: &Softc) {
-        let aead = sc.module.aead();
-        aead.batch(&mut || {
-            for job in self.jobs.iter_mut().flatten() {
-                match job {
-                    Job::Seal(ticket) => ticket.seal(aead),
-                    Job::Open(ticket) => ticket.open(aead),
-                    _ => {}
+    /// Seals and opens all packets, and lets the vector unit go between portions.
+    fn compute(&mut self, aead: &dyn Aead) {
+        let mut jobs = self.jobs.iter_mut().flatten().peekable();
+        while jobs.peek().is_some() {
+            let mut budget = Budget::new();
+            aead.batch(&mut || {
+                while let Some(job) = jobs.peek_mut() {
+                    let done = match job {
+                        Job::Seal(ticket) => ticket.seal(aead, &mut budget),
+                        Job::Open(ticket) => ticket.open(aead, &mut budget),
+                        _ => true,
+                    };
+                    if !done {
+                        return;
+                    }
+                    let _done = jobs.next();
                 }
-            }
-        });
+            });
+        }
+    }
+
+    fn run(&mut self, sc: &Softc) {
+        self.compute(sc.module.aead());
         // Every ticket first, then the deliveries: so that packets of one peer leave together.
         for slot in &mut self.jobs {
             *slot = match slot.take() {

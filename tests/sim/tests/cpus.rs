@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! How the work on packets is portioned and shared: critical sections, processors, queues.
+
+use hostkern::misc::SECTION_BYTES;
+use hostkern::sim::for_seeds;
+use wgsim_tests::{Node, PeerConf, finish, millis, packet, pair, secs, try_send, world};
+
+/// Packets of one peer that have waited for a handshake are many and may be large. None of the sections in which the
+/// CPU does nothing else is longer than one datagram.
+#[test]
+fn no_critical_section_is_longer_than_a_datagram() {
+    for_seeds(8, |seed| {
+        let sim = world(seed);
+        let (a, b) = pair(&sim);
+        let all: Vec<_> = (0..128)
+            .map(|tag| packet("10.0.0.1", "10.0.0.2", tag, 60_000))
+            .collect();
+        for p in &all {
+            a.send(&sim, p).expect("output");
+        }
+        let mut got = Vec::new();
+        sim.run_until(secs(5), || {
+            got.extend(b.received(&sim));
+            got.len() == all.len()
+        });
+        // The network keeps no order; the tags do.
+        got.sort_unstable();
+        let mut sent = all;
+        sent.sort_unstable();
+        assert!(got == sent, "{} of {} arrive", got.len(), sent.len());
+        // A module from a file brings a cipher that nobody watches.
+        if std::env::var_os("IF_WG_KO").is_none() && std::env::var_os("WG_CRYPTO").is_none() {
+            let longest = sim.kernel().take_section_bytes();
+            assert!(
+                (60_000..=SECTION_BYTES).contains(&longest),
+                "{longest} bytes in one section"
+            );
+        }
+        finish(sim, &[&a, &b]);
+    });
+}
+
+/// A CPU whose thread gets no time, because of an interrupt thread that does not end, holds nobody up: the others
+/// finish what it was given. All peers' packets arrive while it stands still, the last ones too, after which no other
+/// comes.
+#[test]
+fn a_cpu_without_time_holds_nobody_up() {
+    for_seeds(24, |seed| {
+        let sim = world(seed);
+        let hub = Node::new(&sim, sim.host("hub", &["192.0.2.1"]), 1);
+        let others: Vec<_> = (2..=5)
+            .map(|n| {
+                let address = format!("192.0.2.{n}");
+                let node = Node::new(&sim, sim.host(&format!("peer {n}"), &[&address]), n);
+                let prefix = format!("10.0.0.{n}/32");
+                hub.peer(
+                    &sim,
+                    PeerConf::node(n, &[&prefix]).at(&format!("{address}:51820")),
+                );
+                node.peer(
+                    &sim,
+                    PeerConf::node(1, &["10.0.0.1/32"]).at("192.0.2.1:51820"),
+                );
+                assert!(try_send(&sim, &hub, &node, 1, secs(5)));
+                node
+            })
+            .collect();
+        let cpu = seed as usize % 4;
+        for round in 0..8 {
+            sim.stall_cpu(cpu, true);
+            // Some rounds have one packet only, and some begin before anybody can know that the CPU stands still.
+            let count = [1, 40][round as usize % 2];
+            for tag in 0..count {
+                for node in &others {
+                    let len = if (tag + round) % 3 == 0 { 64 } else { 1000 };
+                    let (own, tag) = (format!("10.0.0.{}", node.n), tag + (round << 8));
+                    hub.send(&sim, &packet("10.0.0.1", &own, tag, len)).unwrap();
+                    node.send(&sim, &packet(&own, "10.0.0.1", tag, len))
+                        .unwrap();
+                }
+            }
+            sim.run_for(millis(100));
+            let all = count as usize;
+            for node in &others {
+                assert_eq!(node.received(&sim).len(), all, "to peer {}", node.n);
+            }
+            assert_eq!(hub.received(&sim).len(), all * others.len(), "to the hub");
+            sim.stall_cpu(cpu, round % 3 == 0);
+            sim.run_for(millis(50));
+        }
+        sim.stall_cpu(cpu, false);
+        let nodes: Vec<_> = others.iter().chain([&hub]).collect();
+        finish(sim, &nodes);
+    });
+}
