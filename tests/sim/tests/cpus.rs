@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! How the work on packets is portioned and shared: critical sections, processors, queues.
 
+use hostkern::backend::Family;
 use hostkern::misc::SECTION_BYTES;
 use hostkern::sim::for_seeds;
-use wgsim_tests::{Node, PeerConf, finish, millis, packet, pair, secs, try_send, world};
+use wgsim_tests::{
+    Conf, Node, PORT, PeerConf, finish, millis, packet, pair, private_key, secs, try_send, world,
+};
 
 /// Packets of one peer that have waited for a handshake are many and may be large. None of the sections in which the
 /// CPU does nothing else is longer than one datagram.
@@ -92,4 +95,41 @@ fn a_cpu_without_time_holds_nobody_up() {
         let nodes: Vec<_> = others.iter().chain([&hub]).collect();
         finish(sim, &nodes);
     });
+}
+
+/// However many peers want something at one moment, each gets it then: there is no number of them from which they
+/// would have to try again.
+#[test]
+fn every_peer_with_an_event_has_a_place() {
+    const PEERS: u64 = 4_500;
+    let sim = world(1);
+    let node = Node::bare(&sim, sim.host("a", &["192.0.2.1"]), 1);
+    let there = sim.host("there", &["192.0.2.2"]);
+    sim.listen(&there, Family::V4, 51820);
+    let mut peers = Vec::new();
+    for n in 0..PEERS {
+        let mut key = [7; 32];
+        key[..8].copy_from_slice(&n.to_le_bytes());
+        peers.push(PeerConf {
+            key,
+            endpoint: Some("192.0.2.2:51820".parse().unwrap()),
+            keepalive: Some(25),
+            ..PeerConf::default()
+        });
+    }
+    let conf = Conf {
+        key: Some(private_key(1)),
+        port: Some(PORT),
+        peers,
+        ..Conf::default()
+    };
+    node.set(&sim, &conf).expect("the peers");
+    // No task runs before all have asked for a keepalive, which takes a handshake.
+    sim.preempt_one_in(0);
+    let (begun, before) = (sim.now(), sim.stats().sent);
+    node.up(&sim, true);
+    sim.settle();
+    assert_eq!(sim.now(), begun, "no time has passed");
+    assert_eq!(sim.stats().sent - before, PEERS, "initiations");
+    finish(sim, &[&node]);
 }

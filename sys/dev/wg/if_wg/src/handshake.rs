@@ -21,6 +21,7 @@ use wg::ratelimit::RateLimiter;
 use wg::wg_cookie::{Macced, Verdict};
 use wg::wg_noise::{Identity, Tie, read_initiation};
 
+use crate::events::EventList;
 use crate::index::Target;
 use crate::peer::{Endpoint, Peer};
 use crate::rng::KernelRng;
@@ -32,8 +33,6 @@ use crate::stats::{Reason, count};
 const LOADED_PART: usize = 8;
 /// How long the interface counts as under load after it last was, in nanoseconds.
 const LOAD_LINGERS: u64 = 1_000_000_000;
-/// Peers with events that wait.
-const EVENT_QUEUE_LEN: usize = 4096;
 /// Messages and events that a task takes before others on its CPU run.
 const TURN: usize = 16;
 
@@ -46,7 +45,7 @@ pub(crate) struct HandshakeMessage {
 /// The queues of handshake messages and peers' events, and the tasks that serve them.
 pub(crate) struct Control {
     messages: BoundedQueue<HandshakeMessage>,
-    events: BoundedQueue<EpochArc<Peer>>,
+    events: EventList,
     /// For each CPU: its task has been enqueued and has not begun to look at the queues.
     scheduled: KVec<AtomicBool>,
     next: AtomicUsize,
@@ -66,10 +65,9 @@ impl Control {
             scheduled.try_push(AtomicBool::new(false), how)?;
         }
         let messages = BoundedQueue::with_capacity(messages, how)?;
-        let events = BoundedQueue::with_capacity(EVENT_QUEUE_LEN, how)?;
         KBox::new_with(how, || Self {
             messages,
-            events,
+            events: EventList::new(),
             scheduled,
             next: AtomicUsize::new(0),
             loaded_until: AtomicU64::new(0),
@@ -97,11 +95,10 @@ impl Softc {
         self.wake_control();
     }
 
-    /// Queues a peer that has events; `Err` if there is no room.
-    pub(crate) fn queue_event(&self, peer: EpochArc<Peer>) -> Result<(), ()> {
-        let queued = self.control.events.push(peer).map_err(drop);
+    /// Queues a peer that has events and is not queued.
+    pub(crate) fn queue_event(&self, peer: EpochArc<Peer>) {
+        self.control.events.push(peer);
         self.wake_control();
-        queued
     }
 
     /// Wakes one CPU's task, in turn: under load all of them come to work.

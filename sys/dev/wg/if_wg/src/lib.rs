@@ -12,6 +12,7 @@
 
 mod budget;
 mod codec;
+mod events;
 mod get;
 mod handshake;
 mod index;

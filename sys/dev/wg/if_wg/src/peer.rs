@@ -29,9 +29,6 @@ use crate::session::Session;
 use crate::softc::Softc;
 use crate::stats::count;
 
-/// How long a callout waits when the queue of events was full, in nanoseconds.
-const EVENT_RETRY: u64 = 10_000_000;
-
 /// Where a peer is, and which of our addresses it talks to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -118,8 +115,10 @@ pub(crate) struct Peer {
     callout: Callout<Peer>,
     /// [`Event`]s that are due.
     events: AtomicU8,
-    /// The peer is in the queue of events.
+    /// The peer is in the list of those with events.
     queued: AtomicBool,
+    /// The next one in that list.
+    pub(crate) next_event: EpochCell<Peer>,
     pub(crate) tx_bytes: AtomicU64,
     pub(crate) rx_bytes: AtomicU64,
 }
@@ -159,6 +158,7 @@ impl Peer {
             callout,
             events: AtomicU8::new(0),
             queued: AtomicBool::new(false),
+            next_event: EpochCell::empty(),
             tx_bytes: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
         })
@@ -362,10 +362,7 @@ impl Peer {
         if this.is_dead() || this.queued.swap(true, Ordering::SeqCst) {
             return;
         }
-        if this.sc.queue_event(this.clone()).is_err() {
-            this.queued.store(false, Ordering::SeqCst);
-            this.callout.arm_at(uptime_ns().saturating_add(EVENT_RETRY));
-        }
+        this.sc.queue_event(this.clone());
     }
 
     /// Has a task deliver what is finished, for those who may not do it where they are: the output
