@@ -12,7 +12,7 @@ use crate::backend::Errno;
 use crate::ifnet::{Ifnet, RouteArg};
 use crate::kernel::Kernel;
 use crate::mbuf::Packet;
-use crate::thread::{Kind, enter, name_of};
+use crate::thread::{Kind, enter, enter_as, name_of};
 use crate::vnet::{Route, Vnet, is_root, with_user_memory};
 
 const EPERM: Errno = 1;
@@ -172,6 +172,20 @@ impl Kernel {
     /// # Errors
     /// EINVAL for a name that is not the cloner's, EEXIST, ENOSPC, or what the driver says.
     pub fn create(self: &Arc<Self>, vnet: &Arc<Vnet>, name: &str) -> Result<String, Errno> {
+        self.create_as(vnet, name, vnet)
+    }
+
+    /// The same in a thread with the credential of the processes of `who`, as netlink(4) does it for
+    /// whoever asks: its threads are the host's.
+    ///
+    /// # Errors
+    /// See [`create`](Self::create).
+    pub fn create_as(
+        self: &Arc<Self>,
+        vnet: &Arc<Vnet>,
+        name: &str,
+        who: &Arc<Vnet>,
+    ) -> Result<String, Errno> {
         let ops = self.ops()?;
         let cloner = enter(self, Kind::Process, Some(vnet), || {
             // SAFETY: the module is loaded; the name is a static string.
@@ -195,7 +209,7 @@ impl Kernel {
             u
         };
         let mut ifp: *mut c_void = ptr::null_mut();
-        let made = enter(self, Kind::Process, Some(vnet), || {
+        let made = enter_as(self, Kind::Process, Some(vnet), Some(who), || {
             // SAFETY: the module is loaded; the unit is ours.
             result(unsafe { (ops.clone_create)(unit, &mut ifp) })
         });

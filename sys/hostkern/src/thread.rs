@@ -90,6 +90,8 @@ pub(crate) struct Ctx {
     pub epoch: Cell<u32>,
     pub tracker: Cell<*mut crate::layout::epoch_tracker>,
     pub vnet: Cell<*const Vnet>,
+    /// Whose credential the thread has: that of this vnet's processes.
+    pub who: Cell<*const Vnet>,
     /// The CPU that a task is bound to.
     pub cpu: Cell<Option<usize>>,
     pub nheld: Cell<usize>,
@@ -111,6 +113,7 @@ thread_local! {
             epoch: Cell::new(0),
             tracker: Cell::new(ptr::null_mut()),
             vnet: Cell::new(ptr::null()),
+            who: Cell::new(ptr::null()),
             cpu: Cell::new(None),
             nheld: Cell::new(0),
             held: [const { Cell::new(Held::NONE) }; MAX_HELD],
@@ -191,11 +194,22 @@ pub(crate) fn try_kernel() -> Option<Current> {
 
 static NEXT_FRAME: AtomicU64 = AtomicU64::new(1);
 
-/// Runs `f` as a new frame of kernel `k`, in `vnet`.
+/// Runs `f` as a new frame of kernel `k`, in `vnet` and with the credential of its processes.
 pub(crate) fn enter<R>(
     k: &Arc<Kernel>,
     kind: Kind,
     vnet: Option<&Vnet>,
+    f: impl FnOnce() -> R,
+) -> R {
+    enter_as(k, kind, vnet, vnet, f)
+}
+
+/// The same with the credential of the processes of `who`.
+pub(crate) fn enter_as<R>(
+    k: &Arc<Kernel>,
+    kind: Kind,
+    vnet: Option<&Vnet>,
+    who: Option<&Vnet>,
     f: impl FnOnce() -> R,
 ) -> R {
     struct Saved {
@@ -205,6 +219,7 @@ pub(crate) fn enter<R>(
         epoch: u32,
         tracker: *mut crate::layout::epoch_tracker,
         vnet: *const Vnet,
+        who: *const Vnet,
         cpu: Option<usize>,
         held: [Held; MAX_HELD],
         nheld: usize,
@@ -231,6 +246,7 @@ pub(crate) fn enter<R>(
                 c.epoch.set(self.epoch);
                 c.tracker.set(self.tracker);
                 c.vnet.set(self.vnet);
+                c.who.set(self.who);
                 c.cpu.set(self.cpu);
                 c.nheld.set(self.nheld);
                 for (slot, h) in c.held.iter().zip(&self.held).take(self.nheld) {
@@ -271,12 +287,13 @@ pub(crate) fn enter<R>(
             epoch: c.epoch.replace(0),
             tracker: c.tracker.replace(ptr::null_mut()),
             vnet: c.vnet.replace(vnet.map_or(ptr::null(), ptr::from_ref)),
+            who: c.who.replace(who.map_or(ptr::null(), ptr::from_ref)),
             cpu: c.cpu.take(),
             held,
             nheld: c.nheld.replace(0),
             record: c.record.replace(record),
             #[cfg(feature = "kld")]
-            native: crate::kld::thread::enter(k, vnet),
+            native: crate::kld::thread::enter(k, vnet, who),
         };
         c.depth.set(c.depth.get() + 1);
         saved

@@ -26,9 +26,15 @@ pub struct Ucred {
     prison: Cell<*const c_void>,
 }
 
-/// `struct prison`: only its address matters.
+/// `struct prison`: its address matters, and to a shim of if_wg.ko its vnet.
+#[repr(C, align(8))]
 pub struct Prison {
+    #[cfg(not(feature = "kld"))]
     _data: u8,
+    #[cfg(feature = "kld")]
+    _before: [u8; freebsd_kernel_sys::offsets::KPI_OFF_PR_VNET as usize],
+    #[cfg(feature = "kld")]
+    vnet: core::sync::atomic::AtomicPtr<c_void>,
 }
 
 /// Where packets to a prefix go that the backend's network shall not get.
@@ -96,7 +102,14 @@ impl Vnet {
             },
             #[cfg(feature = "kld")]
             native: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
-            prison: Prison { _data: 0 },
+            prison: Prison {
+                #[cfg(not(feature = "kld"))]
+                _data: 0,
+                #[cfg(feature = "kld")]
+                _before: [0; _],
+                #[cfg(feature = "kld")]
+                vnet: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
+            },
             fib: AtomicU16::new(0),
             routes: RwLock::default(),
             has_routes: AtomicBool::new(false),
@@ -127,6 +140,7 @@ impl Vnet {
     #[cfg(feature = "kld")]
     pub(crate) fn set_native(&self, native: *mut c_void) {
         self.native.store(native, Ordering::Release);
+        self.prison.vnet.store(native, Ordering::Release);
     }
 
     #[cfg(feature = "kld")]
@@ -230,6 +244,13 @@ pub(crate) fn current() -> Option<&'static Vnet> {
     (!p.is_null()).then(|| unsafe { &*p })
 }
 
+/// The vnet whose processes have the running frame's credential.
+fn current_who() -> Option<&'static Vnet> {
+    let p = ctx(|c| c.who.get());
+    // SAFETY: as in `current`.
+    (!p.is_null()).then(|| unsafe { &*p })
+}
+
 /// `kpi_priv_check` of kpi_shim.h.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_priv_check(_privilege: c_int) -> c_int {
@@ -239,7 +260,7 @@ pub extern "C-unwind" fn kpi_priv_check(_privilege: c_int) -> c_int {
 /// `kpi_cred_current` of kpi_shim.h.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_cred_current() -> *mut Ucred {
-    let Some(v) = current() else {
+    let Some(v) = current_who() else {
         violation(
             "vnet",
             format_args!("kpi_cred_current outside of a process"),
@@ -300,6 +321,12 @@ pub unsafe extern "C-unwind" fn kpi_cred_in_prison(cred: *const Ucred, pr: *cons
     unsafe { (*of_cred(cred)).prison() == pr }
 }
 
+/// `kpi_cred_is_here` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_cred_is_here() -> bool {
+    ctx(|c| !c.who.get().is_null() && c.who.get() == c.vnet.get())
+}
+
 /// `kpi_num_fibs` of kpi_shim.h: as many as there can be.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_num_fibs() -> u32 {
@@ -309,7 +336,7 @@ pub extern "C-unwind" fn kpi_num_fibs() -> u32 {
 /// `kpi_current_fib` of kpi_shim.h.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_current_fib() -> u32 {
-    current().map_or(0, |v| u32::from(v.fib.load(Ordering::Relaxed)))
+    current_who().map_or(0, |v| u32::from(v.fib.load(Ordering::Relaxed)))
 }
 
 /// `kpi_copyin` of kpi_shim.h.

@@ -81,6 +81,17 @@ impl Cred {
         NonNull::new(unsafe { sys::kpi_cred_current() }).map(|cred| Self { cred })
     }
 
+    /// Whether a socket made with the calling thread's credential would live in the present vnet.
+    ///
+    /// Whoever asked need not be the calling thread: netlink(4) checks the privileges of its socket's
+    /// owner and then works in a thread of the kernel's own, in the owner's vnet with the host's
+    /// credential. What is decided, or made, by [`Cred::current`] must not be done there for a jail.
+    #[must_use]
+    pub fn is_here() -> bool {
+        // SAFETY: no argument, any context.
+        unsafe { sys::kpi_cred_is_here() }
+    }
+
     /// Whether it belongs to this very jail (a child jail's credential does not).
     #[must_use]
     pub fn is_in(&self, prison: &Prison) -> bool {

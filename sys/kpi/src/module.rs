@@ -15,7 +15,7 @@ use core::ptr;
 use freebsd_kernel_sys as sys;
 use kpi_alloc::{How, KArc, KBox, Sleepable};
 
-use crate::cred::Prison;
+use crate::cred::{Cred, Prison};
 use crate::epoch::{epoch_drain_callbacks, epoch_wait};
 use crate::ifnet::{self, IfDriver, Module, State};
 use crate::sync::SxLock;
@@ -161,6 +161,11 @@ pub const fn cloner_name<D: IfDriver>() -> *const c_char {
 pub unsafe fn clone_create<D: IfDriver>(unit: u32, ifpp: *mut *mut sys::ifnet) -> c_int {
     // SAFETY: the contract.
     let cx = unsafe { Sleepable::assume() };
+    // The interface would be in one network stack and its sockets in another: a jail's root who asks
+    // by netlink(4) would get sockets of the host's. The one who asked is not to be found from here.
+    if !Cred::is_here() {
+        return Errno::EPERM.to_raw();
+    }
     let Some(state) = state::<D>() else {
         return Errno::ENXIO.to_raw();
     };

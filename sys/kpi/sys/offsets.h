@@ -69,6 +69,7 @@ enum {
 	OFF(PC_CURTHREAD, struct pcpu, pc_curthread),
 	OFF(PC_CPUID, struct pcpu, pc_cpuid),
 	OFF(CR_PRISON, struct ucred, cr_prison),
+	OFF(PR_VNET, struct prison, pr_vnet),
 
 	LEN(VNET, struct vnet),
 	OFF(VNET_LE, struct vnet, vnet_le),

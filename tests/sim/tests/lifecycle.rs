@@ -2,7 +2,7 @@
 //! Interfaces that come and go: units, names, vnets, jails, the module.
 
 use hostkern::sim::{Sim, for_seeds};
-use wgsim_tests::errno::{EBUSY, EEXIST, EINVAL, ENXIO};
+use wgsim_tests::errno::{EBUSY, EEXIST, EINVAL, ENXIO, EPERM};
 use wgsim_tests::{
     Conf, Node, PORT, PeerConf, SIOCGWG, assert_ping, assert_works, finish, handshakes, module,
     packet, pair, private_key, public_key, secs, try_send, world,
@@ -36,6 +36,33 @@ fn units_are_named_and_numbered() {
         assert_eq!(ifnet.setup(), (true, 0), "IPv6 and DLT_NULL");
         assert!(!ifnet.is_running());
         // The rest goes with the module.
+        sim.finish();
+    });
+}
+
+#[test]
+fn a_jail_that_asks_by_netlink_gets_no_socket_of_the_hosts() {
+    for_seeds(8, |seed| {
+        let sim = world(seed);
+        let (host, jail) = (
+            sim.host("host", &["192.0.2.1"]),
+            sim.host("jail", &["192.0.2.2"]),
+        );
+        // The kernel's thread is in the jail's vnet, with the host's credential.
+        let by_netlink = |vnet, name| sim.kernel().create_as(vnet, name, &host);
+        for name in ["wg", "wg0", "wg7"] {
+            assert_eq!(by_netlink(&jail, name), Err(EPERM), "{name}");
+        }
+        assert!(sim.kernel().interfaces(&jail).is_empty());
+        // The host has what it asks for, by the same road.
+        assert_eq!(by_netlink(&host, "wg").unwrap(), "wg0");
+        sim.set_up(&host, "wg0", true).unwrap();
+        assert_eq!(sim.sockets(&host).len(), 2);
+        // So has the jail by an ioctl, and its sockets are its own.
+        assert_eq!(sim.create(&jail, "wg").unwrap(), "wg0", "no unit is lost");
+        sim.set_up(&jail, "wg0", true).unwrap();
+        assert_eq!(sim.sockets(&jail).len(), 2);
+        assert_eq!(sim.sockets(&host).len(), 2);
         sim.finish();
     });
 }

@@ -65,9 +65,10 @@ pub(super) unsafe extern "C-unwind" fn socreate(
     kind: c_int,
     protocol: c_int,
     credential: *mut Ucred,
-    _td: *mut c_void,
+    td: *mut c_void,
 ) -> c_int {
     check_sleep("socreate");
+    check_rights(td, credential, "socreate");
     let wanted = (kind.cast_unsigned(), protocol.cast_unsigned());
     if wanted != (off::KPI_SOCK_DGRAM, off::KPI_IPPROTO_UDP) || ![AF_INET, AF_INET6].contains(&af) {
         violation(
@@ -114,6 +115,18 @@ fn check_vnet(so: &Native, what: &str) {
         violation(
             "vnet",
             format_args!("{what} in another vnet than the socket's"),
+        );
+    }
+}
+
+/// The calls that judge by the thread's credential, which has to be the socket's.
+fn check_rights(td: *mut c_void, credential: *mut Ucred, what: &str) {
+    // SAFETY: a field of the caller's thread.
+    let its: *mut Ucred = unsafe { get(td, off::KPI_OFF_TD_UCRED) };
+    if its != credential {
+        violation(
+            "cred",
+            format_args!("{what} by another credential than the socket's"),
         );
     }
 }
@@ -187,7 +200,7 @@ pub(super) unsafe extern "C-unwind" fn sosetopt(so: *mut Native, option: *const 
 pub(super) unsafe extern "C-unwind" fn sobind(
     so: *mut Native,
     address: *const u8,
-    _td: *mut c_void,
+    td: *mut c_void,
 ) -> c_int {
     // SAFETY: a live socket and an address of its family.
     let (so, family, port) = unsafe {
@@ -195,6 +208,7 @@ pub(super) unsafe extern "C-unwind" fn sobind(
         (&mut *so, address.add(1).read(), port)
     };
     check_vnet(so, "sobind");
+    check_rights(td, so.credential, "sobind");
     if c_int::from(family) != so.af || !so.bound.is_null() {
         return EINVAL;
     }

@@ -113,8 +113,8 @@ pub(crate) struct Saved {
     credential: *mut c_void,
 }
 
-/// Makes the thread one that runs in `vnet`, if the kernel has loaded a file.
-pub(crate) fn enter(k: &Arc<Kernel>, vnet: Option<&Vnet>) -> Option<Saved> {
+/// Makes the thread one that runs in `vnet` with the credential of `who`, if the kernel has loaded a file.
+pub(crate) fn enter(k: &Arc<Kernel>, vnet: Option<&Vnet>, who: Option<&Vnet>) -> Option<Saved> {
     k.kld.current()?;
     let thread = current();
     // SAFETY: fields of the thread and of its process.
@@ -124,7 +124,7 @@ pub(crate) fn enter(k: &Arc<Kernel>, vnet: Option<&Vnet>) -> Option<Saved> {
             vnet: get(thread, off::KPI_OFF_TD_VNET),
             credential: get(thread, off::KPI_OFF_TD_UCRED),
         };
-        describe(thread, vnet);
+        describe(thread, vnet, who);
         set_cpu(k.machine.cpu(k.ncpu));
         set_stack(k.machine.stack_is_shallow());
         Some(saved)
@@ -134,12 +134,12 @@ pub(crate) fn enter(k: &Arc<Kernel>, vnet: Option<&Vnet>) -> Option<Saved> {
 /// The same for a frame that was there before the file.
 pub(super) fn begin(vnet: Option<&Vnet>) {
     // SAFETY: this thread's own.
-    unsafe { describe(current(), vnet) };
+    unsafe { describe(current(), vnet, vnet) };
 }
 
-unsafe fn describe(thread: *mut c_void, vnet: Option<&Vnet>) {
+unsafe fn describe(thread: *mut c_void, vnet: Option<&Vnet>, who: Option<&Vnet>) {
     let native = vnet.map_or(ptr::null_mut(), Vnet::native);
-    let credential = vnet.map_or(ptr::null(), Vnet::credential);
+    let credential = who.map_or(ptr::null(), Vnet::credential);
     // SAFETY: the caller's thread.
     unsafe {
         put(thread, off::KPI_OFF_TD_VNET, native);
@@ -148,7 +148,7 @@ unsafe fn describe(thread: *mut c_void, vnet: Option<&Vnet>) {
         put(
             process,
             off::KPI_OFF_P_FIBNUM,
-            vnet.map_or(0, Vnet::process_fib),
+            who.map_or(0, Vnet::process_fib),
         );
     }
 }

@@ -3,6 +3,7 @@
 
 #include <sys/param.h>
 #include <sys/systm.h>
+#include <sys/jail.h>
 #include <sys/priv.h>
 #include <sys/proc.h>
 #include <sys/socket.h>
@@ -31,6 +32,14 @@ bool
 kpi_cred_in_prison(const struct ucred *cred, const struct prison *pr)
 {
 	return (cred->cr_prison == pr);
+}
+
+bool
+kpi_cred_is_here(void)
+{
+	struct ucred *cred = curthread->td_ucred;
+
+	return (cred != NULL && CRED_TO_VNET(cred) == curvnet);
 }
 
 uint32_t

@@ -156,6 +156,11 @@ int	 kpi_priv_check(int priv);				/* priv_check(curthread, priv).  any */
 struct ucred *kpi_cred_current(void);
 /* Whether the credential's prison is `pr` itself (not a child).  any. */
 bool	 kpi_cred_in_prison(const struct ucred *cred, const struct prison *pr);
+/*
+ * Whether a socket made with the calling thread's credential would live in the present vnet.  Not so where the kernel does
+ * what somebody asked for in a thread of its own, as netlink(4) does.  any.
+ */
+bool	 kpi_cred_is_here(void);
 /* The calling process's FIB.  any. */
 uint32_t kpi_current_fib(void);
 /* Number of routing tables of the present vnet, at least 1.  any. */
@@ -235,9 +240,9 @@ void	 kpi_icmp_error(struct ifnet *ifp, struct mbuf *m, int af, int reason, uint
 typedef bool kpi_udp_input_t(struct mbuf *m, int off, struct inpcb *inp, const struct sockaddr *sa, void *ctx);
 
 /*
- * Makes a UDP socket of family `af` (2 or 28, the latter IPV6_V6ONLY) with credential `cred`, thus in its vnet, sets
- * the tunnel callback, SO_SETFIB, SO_USER_COOKIE (if not 0), room for datagrams of 64 KiB, and binds it to the
- * wildcard address and `port` (host order, 0: any).  On success *sop and *bound_port (host order) are set.  On
+ * Makes a UDP socket of family `af` (2 or 28, the latter IPV6_V6ONLY) with credential `cred`, thus in its vnet and with
+ * its rights, whatever those of the calling thread are.  Sets the tunnel callback, SO_SETFIB, SO_USER_COOKIE (if not 0),
+ * room for datagrams of 64 KiB, and binds it to the wildcard address and `port` (host order, 0: any).  On success *sop and *bound_port (host order) are set.  On
  * failure nothing is left, but callbacks may still run until the end of the epoch sections of now.  sleep.
  */
 int	 kpi_udp_open(int af, uint16_t port, uint32_t fib, uint32_t user_cookie, struct ucred *cred,

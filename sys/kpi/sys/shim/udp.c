@@ -91,6 +91,8 @@ int
 kpi_udp_open(int af, uint16_t port, uint32_t fib, uint32_t user_cookie, struct ucred *cred, kpi_udp_input_t *fn,
     void *ctx, struct socket **sop, uint16_t *bound)
 {
+	struct thread *td = curthread;
+	struct ucred *saved;
 	struct socket *so;
 	int error;
 
@@ -102,10 +104,17 @@ kpi_udp_open(int af, uint16_t port, uint32_t fib, uint32_t user_cookie, struct u
 	if (af == AF_INET6)
 		return (EAFNOSUPPORT);
 #endif
-	/* The vnet is the credential's, whatever the present one is. */
-	error = socreate(af, &so, SOCK_DGRAM, IPPROTO_UDP, cred, curthread);
-	if (error != 0)
+	/*
+	 * The vnet is the credential's, whatever the present one is.  So are the rights: what a jail may not have, ports below
+	 * 1024 for example, it gets by no thread that has more of them, and netlink(4) has threads of the host's.
+	 */
+	saved = td->td_ucred;
+	td->td_ucred = cred;
+	error = socreate(af, &so, SOCK_DGRAM, IPPROTO_UDP, cred, td);
+	if (error != 0) {
+		td->td_ucred = saved;
 		return (error);
+	}
 	CURVNET_SET(so->so_vnet);
 	/* A datagram larger than the send buffer is refused, and the default is 9216 bytes.  If the limit of the user's
 	 * socket memory does not allow more, large packets fail, and nothing else. */
@@ -127,6 +136,7 @@ kpi_udp_open(int af, uint16_t port, uint32_t fib, uint32_t user_cookie, struct u
 	else
 		soclose(so);
 	CURVNET_RESTORE();
+	td->td_ucred = saved;
 	return (error);
 }
 

@@ -73,6 +73,7 @@ kernel_functions! {
     pub fn kpi_priv_check(privilege: c_int) -> c_int;
     pub fn kpi_cred_current() -> *mut ucred;
     pub fn kpi_cred_in_prison(cred: *const ucred, pr: *const prison) -> bool;
+    pub fn kpi_cred_is_here() -> bool;
     pub fn kpi_current_fib() -> u32;
     pub fn kpi_num_fibs() -> u32;
     pub fn kpi_copyin(uaddr: *const c_void, kaddr: *mut c_void, len: usize) -> c_int;

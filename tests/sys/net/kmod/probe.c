@@ -186,6 +186,8 @@ main(int argc, char **argv)
 		spray(argv[2], decimal(argv[3]), decimal(argv[4]));
 	else if (argc >= 4 && strcmp(job, "as") == 0)
 		as(decimal(argv[2]), argv + 3);
+	else if (argc == 3 && strcmp(job, "netlink-create") == 0)
+		netlink_create(argv[2]);
 	else if (argc == 3 && strcmp(job, "configure") == 0)
 		configure(argv[2]);
 	else if (argc == 3 && strcmp(job, "protocol") == 0)
@@ -196,6 +198,6 @@ main(int argc, char **argv)
 		allowed(argv[2], argv[3], argv[4], argv[5]);
 	else
 		errx(2, "usage: probe bpf-write IF | corrupt IF N | repeat IF N | spray HOST PORT N | as UID COMMAND...\n"
-		    "       probe configure IF | protocol IF | refused IF | allowed IF HEX-KEY +|- PREFIX");
+		    "       probe netlink-create IF | configure IF | protocol IF | refused IF | allowed IF HEX-KEY +|- PREFIX");
 	return (0);
 }

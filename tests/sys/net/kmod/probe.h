@@ -25,6 +25,7 @@ uint8_t	*wg_get(int s, const char *ifname, size_t *size);
 /* Sets it; 0 or errno. */
 int	 wg_set(int s, const char *ifname, void *data, size_t size);
 
+void	 netlink_create(const char *ifname);
 void	 configure(const char *ifname);
 void	 protocol(const char *ifname);
 void	 refused(const char *ifname);

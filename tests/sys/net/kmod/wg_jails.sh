@@ -90,6 +90,45 @@ returned_body() {
 	pings a 10.77.0.2
 }
 
+kmod_case by_netlink 60 "a jail that asks by netlink(4) gets no socket in the host's network stack"
+by_netlink_body() {
+	need_probe
+	load
+	jailed asks
+	cp "$dir/probe" .
+	# Whatever the kernel's thread may do, and whatever port.
+	refuse on asks ./probe netlink-create wg0
+	has "$(cat out)" "Operation not permitted"
+	refuse on asks ifconfig wg0
+	check on asks ifconfig wg0 create >/dev/null
+	check on asks ifconfig wg0 up
+	port=$(on asks wg show wg0 listen-port)
+	[ "$port" -gt 0 ] || fail "no port"
+	has "$(on asks sockstat -46lq -P udp -p "$port")" "*:$port"
+	is "$(sockstat -46lq -P udp -p "$port")" "" "the host's sockets of that port"
+	# The host has one by the same road.
+	check probe netlink-create wg6
+	check ifconfig wg6 up
+	port=$(wg show wg6 listen-port)
+	has "$(sockstat -46lq -P udp -p "$port")" "*:$port"
+	check ifconfig wg6 destroy
+}
+
+kmod_case reserved_port 60 "a jail that may not have ports below 1024 has none by its tunnel"
+reserved_port_body() {
+	load
+	jailed small allow.noreserved_ports || atf_skip "no such rule here"
+	key a
+	check on small ifconfig wg0 create >/dev/null
+	check on small wg set wg0 private-key "$PWD/a.key" listen-port 53
+	on small ifconfig wg0 up
+	has_not "$(on small ifconfig wg0)" RUNNING
+	check on small ifconfig wg0 down
+	check on small wg set wg0 listen-port 5353
+	check on small ifconfig wg0 up
+	has "$(on small ifconfig wg0)" RUNNING
+}
+
 kmod_case not_loaded 60 "a jail cannot load the module, and has its tunnel as soon as the host has"
 not_loaded_body() {
 	loaded && check kldunload if_wg
