@@ -187,6 +187,7 @@ impl World {
     fn send(&mut self, from: usize) -> Option<Vec<u8>> {
         self.tag += 1;
         let address = |n: u8| format!("10.0.0.{n}");
+        self.sim.note(&format!("send {} from {from}", self.tag));
         let end = &self.ends[from];
         let p = packet(&address(end.node.n), &address(end.other()), self.tag, 64);
         end.node.send(&self.sim, &p).is_ok().then_some(p)
@@ -201,6 +202,7 @@ impl World {
     /// Does anything.
     fn meddle(&mut self) {
         let at = self.rng.below(2) as usize;
+        self.sim.note(&format!("meddle with {at}"));
         match self.rng.below(20) {
             0 => {
                 let one_in = [0, 0, 1, 2, 5, 20][self.rng.below(6) as usize];
@@ -341,6 +343,7 @@ impl World {
     }
 
     fn put_right(&mut self, step: Step) {
+        self.sim.note(&format!("put right: {step:?}"));
         let mut conf = Conf::default();
         match step {
             Step::Memory => self.fail(0),
@@ -359,23 +362,26 @@ impl World {
     }
 
     /// What has to come before all else: the interfaces, and their ports. A packet that is under way from an old port
-    /// makes the other end believe that it is the present one, which only this end's next packet can put right.
+    /// makes the other end believe that it is the present one, which only this end's next packet can put right. And
+    /// nobody talks to the third key any more, so that what is wanted is wanted of the other end.
     fn prepare(&mut self) {
         for at in 0..2 {
             if !self.ends[at].exists {
                 self.insist(|w| w.create(at));
             }
             let forget = !self.ends[at].knows || self.one_in(4);
+            let gone = |key| PeerConf {
+                key,
+                remove: true,
+                ..PeerConf::default()
+            };
             let mut conf = Conf {
                 port: Some(PORT),
+                peers: vec![gone(self.key(3))],
                 ..Conf::default()
             };
             if forget {
-                conf.peers.push(PeerConf {
-                    key: self.key(self.ends[at].other()),
-                    remove: true,
-                    ..PeerConf::default()
-                });
+                conf.peers.push(gone(self.key(self.ends[at].other())));
             }
             self.insist(|w| w.set(at, &conf));
         }
@@ -464,7 +470,7 @@ fn any_order(seed: u64) {
     };
     // With one thing still wrong somebody wants to send; or after it was put right; or only the keepalive does.
     let wishes = w.ends[x].keepalive == 0 || w.one_in(2);
-    let mut before = w.rx(1 - x);
+    let (mut before, heard) = (w.rx(1 - x), w.rx(x));
     let early = wishes && w.one_in(2) && last != Step::Peer(x) && w.send(x).is_some();
     if early {
         let d = millis(w.rng.below(60_000));
@@ -487,7 +493,10 @@ fn any_order(seed: u64) {
         w.sim.run_for(secs(LIMIT));
     }
     let facts = format!("seed {seed}: end {x}, last {last:?}, wishes {wishes}, early {early}");
-    assert!(w.rx(1 - x) > before, "nothing comes by itself; {facts}");
+    // A packet may have been lost in a session that both ends have. Then it was answered when the other end was heard.
+    let answered = early && w.rx(x) > heard;
+    let came = w.rx(1 - x) > before;
+    assert!(came || answered, "nothing comes by itself; {facts}");
     assert!(w.passes(), "packets do not pass; {facts}");
     let World { sim, ends, .. } = w;
     finish(sim, &[&ends[0].node, &ends[1].node]);
