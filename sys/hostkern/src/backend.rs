@@ -86,13 +86,14 @@ pub trait UdpPort: Send + Sync + 'static {
     fn local_addr(&self) -> SocketAddr;
 
     /// Sends one datagram; `payload` starts at the UDP payload. `src` is the sticky source address
-    /// (`IP_SENDSRCADDR` / `IPV6_PKTINFO`). May only queue: see [`flush_later`].
+    /// (`IP_SENDSRCADDR` / `IPV6_PKTINFO`), with its scope and no port. May only queue: see [`flush_later`].
     ///
     /// # Errors
     /// A FreeBSD errno; EADDRNOTAVAIL (49) when `src` is not an address of this host (the driver
     /// then forgets it). An error of an earlier queued datagram to the same destination may be
     /// reported instead of this one's.
-    fn send(&self, payload: Packet, dst: &SocketAddr, src: Option<IpAddr>) -> Result<(), Errno>;
+    fn send(&self, payload: Packet, dst: &SocketAddr, src: Option<SocketAddr>)
+    -> Result<(), Errno>;
 
     /// Whether this port has lately sent to `ip`, and to that port of it if one is given. A packet of the host's stack
     /// with such a destination is one of ours on its way into a tunnel.

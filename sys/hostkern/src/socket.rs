@@ -119,9 +119,9 @@ impl Socket {
     }
 
     /// Sends a payload.
-    fn send(&self, m: Packet, dst: &SocketAddr, src: Option<IpAddr>) -> Result<(), Errno> {
+    fn send(&self, m: Packet, dst: &SocketAddr, src: Option<SocketAddr>) -> Result<(), Errno> {
         if Family::of(&dst.ip()) != self.family
-            || src.is_some_and(|s| Family::of(&s) != self.family)
+            || src.is_some_and(|s| Family::of(&s.ip()) != self.family)
         {
             return Err(EAFNOSUPPORT);
         }
@@ -133,7 +133,7 @@ impl Socket {
         }
         let vnet = self.vnet();
         if let Some(ifp) = vnet.route(&dst.ip()) {
-            return self.send_through(&ifp, m, dst, src);
+            return self.send_through(&ifp, m, dst, src.map(|src| src.ip()));
         }
         self.port.get().ok_or(EINVAL)?.send(m, dst, src)
     }
@@ -354,10 +354,12 @@ pub unsafe extern "C-unwind" fn kpi_udp_send(
         };
         let src = match src.is_null() {
             true => None,
-            false => match Sockaddr::read(src) {
-                Some(a) => Some(a.ip()),
-                None => return EINVAL,
-            },
+            false => {
+                let Some(src) = Sockaddr::read(src) else {
+                    return EINVAL;
+                };
+                Some(src)
+            }
         };
         s.send(p, &dst, src).err().unwrap_or(0)
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl UdpPort for Port {
     fn local_addr(&self) -> SocketAddr {
         self.local
     }
-    fn send(&self, p: Packet, _dst: &SocketAddr, _src: Option<IpAddr>) -> Result<(), Errno> {
+    fn send(&self, p: Packet, _dst: &SocketAddr, _src: Option<SocketAddr>) -> Result<(), Errno> {
         drop(p);
         Ok(())
     }

@@ -96,6 +96,28 @@ sticky_source_body() {
 	show_is wg0 endpoints "$(pub b)" '[2001:db8::22]:51820' || fail "answered from another IPv6 address"
 }
 
+lab_case sticky_link_local 60 "answers come from the link-local address that was written to, whoever wrote"
+sticky_link_local_body() {
+	pair 4
+	address b eb fe80::21/64 fe80::22/64
+	link=$(on a cat /sys/class/net/ea/ifindex)
+	written_to() {
+		for to in fe80::22 fe80::21; do
+			check wg set wg0 peer "$(pub b)" endpoint "[$to%$link]:51820"
+			pings a 10.77.0.2
+			pings b 10.77.0.1
+			show wg0 endpoints "$(pub b)" >endpoint
+			cat endpoint
+			grep -q "^\[$to%" endpoint || fail "$1: answered from another address"
+		done
+	}
+	written_to "from a link-local address"
+	ip -n a -6 addr flush dev ea scope link
+	ip -n a -6 route replace fe80::/64 dev ea
+	written_to "from a global address"
+	show wg1 endpoints "$(pub a)" | grep -qF '[2001:db8::1]' || fail "a has not written from its global address"
+}
+
 lab_case sticky_source_gone 60 "when that address disappears, another one serves"
 sticky_source_gone_body() {
 	pair 4

@@ -7,7 +7,7 @@
 //! off for all.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -64,7 +64,7 @@ const RECENT: usize = 16;
 struct Out {
     payload: Packet,
     dst: SocketAddr,
-    src: Option<IpAddr>,
+    src: Option<SocketAddr>,
 }
 
 thread_local! {
@@ -177,7 +177,12 @@ impl Port {
         data: &'a [u8],
     ) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
         let src = meta.addr;
-        let dst = SocketAddr::new(meta.dst_ip.unwrap_or(self.local.ip()), self.local.port());
+        let mut dst = SocketAddr::new(meta.dst_ip.unwrap_or(self.local.ip()), self.local.port());
+        if let SocketAddr::V6(dst) = &mut dst
+            && dst.ip().is_unicast_link_local()
+        {
+            dst.set_scope_id(meta.interface_index.unwrap_or(0));
+        }
         data.get(..meta.len)
             .unwrap_or_default()
             .chunks(meta.stride.max(1))
@@ -293,7 +298,7 @@ impl Port {
         &self,
         outs: &[Out],
         first: &Out,
-        src: Option<IpAddr>,
+        src: Option<SocketAddr>,
         segment: Option<usize>,
     ) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
@@ -338,7 +343,12 @@ impl UdpPort for Port {
         self.local
     }
 
-    fn send(&self, payload: Packet, dst: &SocketAddr, src: Option<IpAddr>) -> Result<(), Errno> {
+    fn send(
+        &self,
+        payload: Packet,
+        dst: &SocketAddr,
+        src: Option<SocketAddr>,
+    ) -> Result<(), Errno> {
         let failed = self.take_failure(dst);
         // The packet that is told of a bad source address goes all the same, from an address of the host's choice.
         let src = if failed == Some(EADDRNOTAVAIL) {
@@ -480,24 +490,28 @@ impl Control {
     }
 
     /// The address to send from. The address family is the destination's.
-    fn source(&mut self, src: IpAddr, dst: &SocketAddr) {
+    fn source(&mut self, src: SocketAddr, dst: &SocketAddr) {
         match (src, dst) {
-            (IpAddr::V4(src), SocketAddr::V4(_)) => {
+            (SocketAddr::V4(src), SocketAddr::V4(_)) => {
+                let src = src.ip();
                 // struct in_pktinfo: interface index, source, unused.
                 let [ifindex, unused] = [[0; 4]; 2];
                 let info = [ifindex, src.octets(), unused];
-                if src != Ipv4Addr::UNSPECIFIED {
+                if !src.is_unspecified() {
                     self.push(libc::IPPROTO_IP, libc::IP_PKTINFO, info.as_flattened());
                 }
             }
-            (IpAddr::V6(src), SocketAddr::V6(dst)) => {
+            (SocketAddr::V6(src), SocketAddr::V6(dst)) => {
                 // struct in6_pktinfo: source, interface index.
                 let mut info = [0; 20];
                 if let Some((addr, index)) = info.split_first_chunk_mut::<16>() {
-                    *addr = src.octets();
-                    index.copy_from_slice(&dst.scope_id().to_ne_bytes());
+                    *addr = src.ip().octets();
+                    // A link-local source is refused without its link, whatever the destination is.
+                    let link = [src.scope_id(), dst.scope_id()];
+                    let link = link.into_iter().find(|&scope| scope != 0);
+                    index.copy_from_slice(&link.unwrap_or(0).to_ne_bytes());
                 }
-                if src != Ipv6Addr::UNSPECIFIED {
+                if !src.ip().is_unspecified() {
                     self.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
                 }
             }

@@ -464,13 +464,24 @@ impl UdpPort for SimPort {
         self.local
     }
 
-    fn send(&self, payload: Packet, dst: &SocketAddr, src: Option<IpAddr>) -> Result<(), Errno> {
+    fn send(
+        &self,
+        payload: Packet,
+        dst: &SocketAddr,
+        src: Option<SocketAddr>,
+    ) -> Result<(), Errno> {
         let bytes = payload.to_vec();
         drop(payload);
         let Some(net) = self.net.upgrade() else {
             return Err(ENETUNREACH);
         };
-        net.send(self.host, self.local.port(), bytes, *dst, src)
+        net.send(
+            self.host,
+            self.local.port(),
+            bytes,
+            *dst,
+            src.map(|src| src.ip()),
+        )
     }
 
     fn close(&self) {

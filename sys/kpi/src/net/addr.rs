@@ -162,13 +162,18 @@ fn is_link_local(ip: &Ipv6Addr) -> bool {
     ip.is_unicast_link_local() || (a == 0xff && matches!(b & 0x0f, 1 | 2))
 }
 
-/// `src` with the scope of `dst` if it is link-local; no port.
-pub(super) fn on_link_of(src: IpAddr, dst: &SocketAddr) -> SocketAddr {
+/// `src` as the source of a datagram to `dst`: no port, and a link-local address on its link, which
+/// is that of `dst` if nothing else is said. `dst` may well have a wider scope and no link.
+pub(super) fn source_for(src: &SocketAddr, dst: &SocketAddr) -> SocketAddr {
     match (src, dst) {
-        (IpAddr::V6(ip), SocketAddr::V6(d)) if is_link_local(&ip) => {
-            SocketAddrV6::new(ip, 0, 0, d.scope_id()).into()
+        (SocketAddr::V6(s), SocketAddr::V6(d)) if is_link_local(s.ip()) => {
+            let scope = match s.scope_id() {
+                0 => d.scope_id(),
+                own => own,
+            };
+            SocketAddrV6::new(*s.ip(), 0, 0, scope).into()
         }
-        (ip, _) => SocketAddr::new(ip, 0),
+        _ => SocketAddr::new(src.ip(), 0),
     }
 }
 

@@ -230,20 +230,20 @@ impl UdpSocket {
         self.family
     }
 
-    /// Sends `m` as one datagram to `dst`, from `src` if given (one of this machine's addresses).
+    /// Sends `m` as one datagram to `dst`, from `src` if given (one of this machine's addresses;
+    /// its port does not count).
     ///
     /// `EAFNOSUPPORT` if `dst` is not of the socket's family; `EADDRNOTAVAIL` if `src` is not an
     /// address of this machine (any more); else what the network says. `m` is gone in every case.
     /// Any context, the net epoch too.
-    pub fn send(&self, m: Mbuf, dst: &SocketAddr, src: Option<IpAddr>) -> Result {
+    pub fn send(&self, m: Mbuf, dst: &SocketAddr, src: Option<&SocketAddr>) -> Result {
         if Family::of(&dst.ip()) != self.family {
             return Err(Errno::EAFNOSUPPORT);
         }
         let to = Sockaddr::new(dst);
-        // A link-local source belongs to the link that the datagram goes to.
         let from = src
-            .filter(|s| !s.is_unspecified() && Family::of(s) == self.family)
-            .map(|s| Sockaddr::new(&addr::on_link_of(s, dst)));
+            .filter(|s| !s.ip().is_unspecified() && Family::of(&s.ip()) == self.family)
+            .map(|s| Sockaddr::new(&addr::source_for(s, dst)));
         // SAFETY: an open socket; `m` is given away; both addresses are whole, of the socket's
         // family, and live through the call.
         let error = unsafe {

@@ -9,7 +9,7 @@
 //! by [`Peer::shutdown`]; what is queued drains by itself, and the last reference frees the peer
 //! after the epoch.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use kpi::callout::{Callout, Expire};
@@ -33,9 +33,9 @@ use crate::stats::count;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) remote: SocketAddr,
-    /// The sticky source: replies leave from the address that the peer used. None lets routing
-    /// choose.
-    pub(crate) local: Option<IpAddr>,
+    /// The sticky source: replies leave from the address that the peer used, with the link that a
+    /// link-local one belongs to. None lets routing choose.
+    pub(crate) local: Option<SocketAddr>,
 }
 
 /// A peer as the owner of an allowed IP. Owners are equal when they are the same peer.

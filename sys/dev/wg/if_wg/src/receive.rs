@@ -97,7 +97,7 @@ impl TunnelSink for Softc {
         };
         let from = Endpoint {
             remote: src,
-            local: Some(dst.ip()),
+            local: Some(dst),
         };
         let kind = m.first().first_chunk().map(|k| u32::from_le_bytes(*k));
         match (kind, len) {

@@ -85,7 +85,7 @@ impl Sockets {
             &self.v6
         };
         let socket = socket.as_ref().ok_or(Errno::EAFNOSUPPORT)?;
-        socket.send(m, &to.remote, to.local)
+        socket.send(m, &to.remote, to.local.as_ref())
     }
 
     fn each(&self) -> impl Iterator<Item = &UdpSocket> {
