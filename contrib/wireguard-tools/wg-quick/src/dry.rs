@@ -2,6 +2,12 @@
 //! `--dry-run`: a machine on which nothing is done, only told.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wgtools::endpoint::{EndpointError, Resolve, Syntax, System};
 
 use crate::command::Cmd;
 use crate::host::{Answer, Failure, Host};
@@ -83,5 +89,66 @@ impl<H: Host> Host for Dry<H> {
 
     fn is_dry(&self) -> bool {
         true
+    }
+}
+
+/// Looks endpoints up for a plan, as no interface will ever be asked for them. Only MTU and, on FreeBSD, some routes
+/// depend on them: a name that is not found, or not soon, is no reason to print no plan.
+pub struct Names<'a, L> {
+    /// Asks the system, once.
+    look_up: L,
+    /// What is left of the time for all names together.
+    left: Duration,
+    /// Told which endpoint the plan is made without.
+    warn: &'a mut dyn FnMut(&str),
+}
+
+impl<'a> Names<'a, fn(&str) -> Result<Option<SocketAddr>, EndpointError>> {
+    /// Asks the system's resolver, for three seconds.
+    pub fn new(warn: &'a mut dyn FnMut(&str)) -> Self {
+        Names::with(
+            |text| System::once(&mut |_| {}).endpoint(text),
+            Duration::from_secs(3),
+            warn,
+        )
+    }
+}
+
+impl<'a, L> Names<'a, L> {
+    /// Asks `look_up`, for this long.
+    pub fn with(look_up: L, left: Duration, warn: &'a mut dyn FnMut(&str)) -> Self {
+        Names {
+            look_up,
+            left,
+            warn,
+        }
+    }
+}
+
+impl<L> Resolve for Names<'_, L>
+where
+    L: Fn(&str) -> Result<Option<SocketAddr>, EndpointError> + Clone + Send + 'static,
+{
+    fn endpoint(&mut self, text: &str) -> Result<Option<SocketAddr>, EndpointError> {
+        // What is wrong with the text is the file's fault.
+        if let Some(address) = Syntax.endpoint(text)? {
+            return Ok(Some(address));
+        }
+        let (sender, receiver) = mpsc::channel();
+        let (look_up, owned) = (self.look_up.clone(), text.to_owned());
+        let begun = Instant::now();
+        // It cannot be interrupted, only left alone.
+        thread::spawn(move || drop(sender.send(look_up(&owned))));
+        let found = receiver.recv_timeout(self.left);
+        self.left = self.left.saturating_sub(begun.elapsed());
+        let why = match found {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(EndpointError::Endpoint(why) | EndpointError::Setting(why))) => why,
+            Err(_) => format!("No answer from a name server yet: `{text}'"),
+        };
+        (self.warn)(&format!(
+            "Warning: {why}; the plan is made without this endpoint"
+        ));
+        Ok(None)
     }
 }

@@ -7,13 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use wg_quick::cli::{self, Order};
-use wg_quick::dry::Dry;
+use wg_quick::dry::{Dry, Names};
 use wg_quick::file::{self, Job};
 use wg_quick::host::{Failure, Host, failed};
 use wg_quick::monitor::Monitor;
 use wg_quick::real::{Real, Voice};
 use wg_quick::{down, os, save, up};
-use wgtools::endpoint::{Resolve, Syntax, System};
+use wgtools::endpoint::{Resolve, Syntax};
 
 fn main() -> ExitCode {
     let order = match cli::parse(std::env::args_os().skip(1).collect()) {
@@ -41,9 +41,8 @@ fn obey(order: &Order) -> Result<(), Failure> {
         Order::Help => print(cli::HELP.as_bytes()),
         Order::Version => print(concat!("wg-quick ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         Order::Up { what, dry: true } => {
-            // Endpoints are looked up here, since no interface will ever be asked for them.
-            let mut announce = |text: &str| say(text);
-            let job = load(what, &mut System::new(&mut announce))?;
+            let mut warn = |text: &str| say(text);
+            let job = load(what, &mut Names::new(&mut warn))?;
             go_up(&mut Dry(real()?), &job)
         }
         Order::Up { what, dry: false } => {
