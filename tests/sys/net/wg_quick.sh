@@ -331,6 +331,228 @@ nested_body() {
 	unchanged
 }
 
+# other_ip kind: from now on ip(8) is BusyBox's, or an old one that knows no JSON, or one that fails at every question.
+other_ip() {
+	real=$(command -v ip)
+	busybox=$(command -v busybox || echo "$top/build/kernel-peer/root/bin/busybox")
+	[ "$1" != busybox ] || [ -x "$busybox" ] || atf_skip "busybox is not installed"
+	case $1 in
+	busybox) printf '#!/bin/sh\nexec "%s" ip "$@"\n' "$busybox" ;;
+	old) printf '#!/bin/sh\ncase " $* " in *" -j "* | *" -N "*) echo "Option \\"$1\\" is unknown" >&2; exit 255 ;; esac\nexec "%s" "$@"\n' "$real" ;;
+	failing) printf '#!/bin/sh\ncase " $* " in *" show "* | *" get "*) exit 3 ;; esac\nexec "%s" "$@"\n' "$real" ;;
+	esac >bin/ip
+	chmod +x bin/ip
+}
+
+lab_case old_ip 60 "with an ip(8) that knows no JSON everything is the same"
+old_ip_body() {
+	net
+	other_ip old
+	ip -n a link set ea mtu 9000
+	conf 198.51.100.2:51820 0.0.0.0/0,::/0
+	# Somebody has the first table.
+	ip -n a route add 192.0.2.99/32 dev ea table 51820
+	state >state.before
+	check quick up etc/wg0.conf
+	says '[#] ip link set mtu 8920 up dev wg0
+[#] wg set wg0 fwmark 51821'
+	is "$(way 203.0.113.1)" wg0 "the way to the Internet"
+	pings a 203.0.113.1
+	check quick save etc/wg0.conf
+	is "$(grep -c '^Address = ' etc/wg0.conf)" 2 "addresses in the saved file"
+	check quick down etc/wg0.conf
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=0
+	unchanged
+}
+
+lab_case busybox 60 "with BusyBox's ip(8)"
+busybox_body() {
+	net
+	other_ip busybox
+	ip -n a link set ea mtu 9000
+	conf 198.51.100.2:51820 10.77.0.0/24,203.0.113.0/24,fd77::2/128,fd88::/64
+	state >state.before
+	check quick up etc/wg0.conf
+	says '[#] ip link set mtu 8920 up dev wg0
+[#] ip -6 route add fd88::/64 dev wg0
+[#] ip -4 route add 203.0.113.0/24 dev wg0'
+	pings a 203.0.113.1
+	check quick save etc/wg0.conf
+	is "$(sed -n '/^Address/p' etc/wg0.conf)" 'Address = 10.77.0.1/24
+Address = fd77::1/64' "addresses in the saved file"
+	check quick down etc/wg0.conf
+	unchanged
+	# It has neither "not" for rules nor tables over 255.
+	conf 198.51.100.2:51820 0.0.0.0/0
+	refuse quick up etc/wg0.conf
+	mentions "\`ip -4 rule add not fwmark 51820 table 51820' failed"
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=0
+	unchanged
+}
+
+lab_case failing_ip 60 "an ip(8) that answers nothing costs no data"
+failing_ip_body() {
+	net
+	conf 198.51.100.2:51820 0.0.0.0/0 'SaveConfig = true'
+	state >state.before
+	check quick up etc/wg0.conf
+	cp etc/wg0.conf before
+	other_ip failing
+	for order in save down; do
+		refuse quick $order etc/wg0.conf
+		mentions "etc/wg0.conf' is as it was"
+		diff before etc/wg0.conf || fail "$order changed the file"
+	done
+	# Without having to save, it goes down, and what may be left is told.
+	sed -i /SaveConfig/d etc/wg0.conf
+	refuse quick down etc/wg0.conf
+	mentions "\`ip -4 rule show' failed"
+	ip -n a link show dev wg0 2>/dev/null && fail "the interface is still there"
+	is "$(on a nft list tables)" "" "tables of nft"
+	# What it left is what it told.
+	rm bin/ip
+	for family in -4 -6; do
+		while ip -n a $family rule delete table 51820 2>/dev/null; do :; done
+		while ip -n a $family rule delete table main suppress_prefixlength 0 2>/dev/null; do :; done
+	done
+	other_ip failing
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=0
+	refuse quick up etc/wg0.conf
+	mentions "\`ip route get 198.51.100.2' failed"
+	rm bin/ip
+	unchanged
+}
+
+lab_case at_once 60 "tunnels that are set up at the same time have a table each"
+at_once_body() {
+	net
+	conf 198.51.100.2:51820 0.0.0.0/0,::/0
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	state >state.before
+	names='wg10 wg11 wg12 wg13 wg14 wg15 wg16 wg17'
+	for name in $names; do
+		sed "s|^Address.*|Address = 10.66.${name#wg}.1/24|" etc/wg0.conf >"$name.conf"
+	done
+	chmod 600 ./*.conf
+	for action in up down; do
+		pids=
+		for name in $names; do
+			on a "$PWD/bin/wg-quick" $action "$PWD/$name.conf" >"$name.said" 2>&1 &
+			pids="$pids $!"
+		done
+		for pid in $pids; do
+			wait "$pid" || {
+				tail ./*.said
+				fail "$action of one of them"
+			}
+		done
+		[ $action = up ] || break
+		for name in $names; do
+			on a wg show "$name" fwmark
+		done >marks
+		is "$(sort -u marks | wc -l)" 8 "tables of 8 tunnels"
+		for family in -4 -6; do
+			for mark in $(cat marks); do
+				ip -n a $family rule show | grep -c "not from all fwmark $mark lookup $((mark))"
+				ip -n a $family route show table $((mark)) | wc -l
+			done | sort -u >seen
+			is "$(cat seen)" 1 "rules and routes of each tunnel"
+		done
+	done
+	unchanged
+}
+
+lab_case hooked_addresses 60 "addresses and routes of hooks count"
+hooked_addresses_body() {
+	net
+	conf 198.51.100.2:51820 0.0.0.0/0,10.66.0.0/24,10.67.0.0/16,10.68.0.0/16 \
+		'PreUp = ip addr add 10.66.0.2/24 dev %i; ip addr add 10.68.0.2/16 dev %i noprefixroute' \
+		'PreUp = ip link set up dev %i; ip route add 10.67.0.0/16 dev %i'
+	state >state.before
+	check quick up etc/wg0.conf
+	says '[#] ip -4 route add 10.68.0.0/16 dev wg0
+[#] wg set wg0 fwmark 51820'
+	for ip in 10.66.0.2 10.68.0.2 10.77.0.1; do
+		on a nft list ruleset | grep -qF "ip daddr $ip fib saddr type != local drop" || fail "$ip is not guarded"
+	done
+	check quick down etc/wg0.conf
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=0
+	unchanged
+}
+
+lab_case narrowest_way 60 "the MTU is that of the narrowest way to an endpoint"
+narrowest_way_body() {
+	net
+	ip -n a link set ea mtu 9000
+	ip -n a route add 198.51.100.3/32 via 192.0.2.2 mtu 1492
+	conf 198.51.100.2:51820 10.77.0.0/24
+	printf '[Peer]\nPublicKey = %s\nEndpoint = 198.51.100.3:1\n' "$(wg genkey | wg pubkey)" >>etc/wg0.conf
+	state >state.before
+	check quick up etc/wg0.conf
+	says '[#] ip link set mtu 1412 up dev wg0'
+	check quick down etc/wg0.conf
+	unchanged
+}
+
+lab_case read_only 60 "a setting that is right already need not be written"
+read_only_body() {
+	net
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	printf '#!/bin/sh\necho "Read-only file system" >&2\nexit 255\n' >bin/sysctl
+	chmod +x bin/sysctl
+	conf 198.51.100.2:51820 0.0.0.0/0
+	state >state.before
+	check quick up etc/wg0.conf
+	check quick down etc/wg0.conf
+	unchanged
+}
+
+lab_case named_table 60 "a routing table that has a name"
+named_table_body() {
+	net
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	mkdir iproute2
+	mount --bind iproute2 /etc/iproute2 || fail "no /etc/iproute2"
+	printf '254 main\n255 local\n253 default\n51820 vpn\n' >iproute2/rt_tables
+	conf 198.51.100.2:51820 0.0.0.0/0,::/0
+	state >state.before
+	check quick up etc/wg0.conf
+	is "$(ip -n a rule show | grep -c 'lookup vpn')" 1 "rules with the table's name"
+	check quick down etc/wg0.conf
+	unchanged
+}
+
+lab_case keywords 60 "interfaces with names that are words of ip(8)"
+keywords_body() {
+	net
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	conf 198.51.100.2:51820 0.0.0.0/0
+	state >state.before
+	for name in br dev type link; do
+		sed 's/^AllowedIPs.*/AllowedIPs = 0.0.0.0\/0, 10.99.0.0\/16/' etc/wg0.conf >etc/$name.conf
+		chmod 600 etc/$name.conf
+		check quick up etc/$name.conf
+		says "[#] ip link add dev $name type wireguard"
+		check quick down etc/$name.conf
+		rm etc/$name.conf
+	done
+	unchanged
+}
+
+lab_case no_name_server 60 "a plan does not wait for a name server"
+no_name_server_body() {
+	net
+	conf peer.example:51820 10.77.0.0/24,203.0.113.0/24
+	# On the cable, nobody answers there.
+	echo 'nameserver 192.0.2.77' >resolv.conf
+	mount --bind resolv.conf "$(readlink -f /etc/resolv.conf)" || fail "no /etc/resolv.conf"
+	state >state.before
+	check quick up --dry-run etc/wg0.conf
+	says '[#] ip -4 route add 203.0.113.0/24 dev wg0'
+	mentions "peer.example:51820'; the plan is made without this endpoint"
+	unchanged
+}
+
 lab_case refused 60 "what cannot be done changes nothing"
 refused_body() {
 	net
