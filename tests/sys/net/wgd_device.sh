@@ -140,9 +140,9 @@ namesake_body() {
 	eventually 5 port_in_use a 4567
 	ip -n c link set wg0 mtu 2000 up
 	eventually 5 grep -q "cannot set the interface up" wg0.log
-	ip -n a link show wg0 >link
-	cat link
-	grep -q 'UP' link && grep -q 'mtu 1234' link || fail "another interface was changed"
+	ip -n a link show wg0 >shown
+	cat shown
+	grep -q 'UP' shown && grep -q 'mtu 1234' shown || fail "another interface was changed"
 }
 port_in_use() { on "$1" ss -Hlun "sport = :$2" | grep -q .; }
 

@@ -33,6 +33,14 @@ pub(crate) struct RoutePlan<'a> {
     steps: u64,
 }
 
+/// What a plan comes to.
+pub(crate) struct Outcome {
+    /// The new table, if it changes.
+    pub(crate) routes: Option<EpochArc<Routes>>,
+    /// The peers whose tally may change.
+    pub(crate) touched: KVec<EpochArc<Peer>>,
+}
+
 impl<'a> RoutePlan<'a> {
     pub(crate) fn begin(sc: &'a Softc, config: &Config, replace: bool) -> Self {
         Self {
@@ -152,14 +160,11 @@ impl<'a> RoutePlan<'a> {
         self.touched.try_push(peer.clone(), how)
     }
 
-    /// The new table, if it changes, and the peers whose tally does.
+    /// Ends the plan.
     ///
     /// # Errors
     /// ENOMEM, ENOSPC.
-    pub(crate) fn finish(
-        mut self,
-        how: How<'_>,
-    ) -> Result<(Option<EpochArc<Routes>>, KVec<EpochArc<Peer>>)> {
+    pub(crate) fn finish(mut self, how: How<'_>) -> Result<Outcome> {
         if self.sweep {
             let plan = self.plan;
             self.routes
@@ -173,7 +178,10 @@ impl<'a> RoutePlan<'a> {
         } else {
             None
         };
-        Ok((routes, core::mem::replace(&mut self.touched, KVec::new())))
+        Ok(Outcome {
+            routes,
+            touched: core::mem::replace(&mut self.touched, KVec::new()),
+        })
     }
 }
 

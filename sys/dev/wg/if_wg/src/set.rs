@@ -19,7 +19,7 @@ use wg::wg_noise::Identity;
 use crate::codec::{Entry, Request};
 use crate::peer::Peer;
 use crate::peers::{MAX_PEERS, PeerTable};
-use crate::routes::RoutePlan;
+use crate::routes::{Outcome, RoutePlan};
 use crate::sockets::Sockets;
 use crate::softc::{Config, Routes, Softc};
 use crate::stats::{self, count};
@@ -196,7 +196,7 @@ impl Plan {
         let dead = KVec::with_capacity(dead, how)?;
         // No sleep under this lock, so memory that is not at hand is an error here.
         this.peers.write().reserve(creations, How::NoWait)?;
-        let (routes, touched) = routes.finish(how)?;
+        let Outcome { routes, touched } = routes.finish(how)?;
         // Last, since it is what an error after it would have to take back.
         let sockets = match request.listen_port {
             Some(port) if port != config.listen_port && this.ifp.running() => {
