@@ -32,8 +32,11 @@ fn long_path() -> Link {
     }
 }
 
+/// One end of a stream, and what makes its packets.
+type End<'a> = (&'a Node, fn(u64) -> Vec<u8>);
+
 /// Packets each way for so many seconds; says how many of them are lost.
-fn stream(sim: &Sim, nodes: [(&Node, fn(u64) -> Vec<u8>); 2], seconds: u64) -> usize {
+fn stream(sim: &Sim, nodes: [End<'_>; 2], seconds: u64) -> usize {
     for (node, _) in nodes {
         let _ = node.received(sim);
     }
