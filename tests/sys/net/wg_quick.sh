@@ -553,6 +553,22 @@ no_name_server_body() {
 	unchanged
 }
 
+lab_case failed_inside 60 "a tunnel that fails when another one was set up on top of it"
+failed_inside_body() {
+	net
+	conf 198.51.100.2:51820 0.0.0.0/0
+	on a sysctl -qw net.ipv4.conf.all.src_valid_mark=1
+	state >state.before
+	sed 's|^Address.*|Address = 10.66.0.1/24|' etc/wg0.conf >wg5.conf
+	chmod 600 wg5.conf
+	conf 198.51.100.2:51820 0.0.0.0/0 "PostUp = wg-quick up $PWD/wg5.conf; false"
+	refuse quick up etc/wg0.conf
+	is "$(way 203.0.113.1)" wg5 "the way to the Internet"
+	is "$(way 192.0.2.2)" ea "the way to what the usual table knows"
+	check quick down "$PWD/wg5.conf"
+	unchanged
+}
+
 lab_case refused 60 "what cannot be done changes nothing"
 refused_body() {
 	net

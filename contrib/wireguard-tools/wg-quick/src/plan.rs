@@ -21,6 +21,13 @@ pub enum Action {
     StartMonitor(Monitor),
     /// The route monitor ends.
     StopMonitor,
+    /// The rules of the policy routing that a default route brought go away.
+    RemoveRules {
+        /// For IPv4; else for IPv6.
+        v4: bool,
+        /// The tunnel's mark.
+        mark: u32,
+    },
     /// Something could not be asked, so that there may be something to do which is not known.
     Complain(String),
 }
@@ -140,6 +147,7 @@ impl<'a> Worker<'a> {
             Action::Create(create) => self.create(create),
             Action::Delete => self.delete(),
             Action::Hook(code) => self.host.hook(code),
+            Action::RemoveRules { v4, mark } => self.remove_rules(*v4, *mark),
             Action::Complain(text) => failed(text),
             Action::StartMonitor(monitor) => self.host.start_monitor(monitor),
             Action::StopMonitor => {
@@ -147,6 +155,15 @@ impl<'a> Worker<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Another tunnel may have added rules since: which are ours is seen only now.
+    fn remove_rules(&mut self, v4: bool, mark: u32) -> Result<(), Failure> {
+        // Better without a lock than not at all.
+        let _ = self.host.lock();
+        let cmds = self.os.rules_to_remove(self.host, v4, mark)?;
+        let results: Vec<_> = cmds.iter().map(|cmd| self.host.run(cmd)).collect();
+        results.into_iter().collect()
     }
 
     fn create(&mut self, create: &Create) -> Result<(), Failure> {

@@ -132,12 +132,8 @@ impl Os for Linux {
             if peers.fwmark != 0 {
                 host.lock().or_else(complain(&mut actions))?;
                 for v4 in [true, false] {
-                    match ip::rules(host, v4) {
-                        Ok(rules) => actions.extend(
-                            remove_rules(&rules, peers.fwmark, v4)
-                                .into_iter()
-                                .map(Action::Run),
-                        ),
+                    match self.rules_to_remove(host, v4, peers.fwmark) {
+                        Ok(cmds) => actions.extend(cmds.into_iter().map(Action::Run)),
                         Err(failure) => complain(&mut actions)(failure)?,
                     }
                 }
@@ -145,6 +141,15 @@ impl Os for Linux {
         }
         actions.push(Action::Delete);
         Ok(actions)
+    }
+
+    fn rules_to_remove(
+        &self,
+        host: &mut dyn Host,
+        v4: bool,
+        mark: u32,
+    ) -> Result<Vec<Cmd>, Failure> {
+        Ok(remove_rules(&ip::rules(host, v4)?, mark, v4))
     }
 
     fn state(&self, host: &mut dyn Host, job: &Job) -> Result<State, Failure> {
@@ -348,14 +353,18 @@ fn default_steps(job: &Job, seen: &Seen, v4: bool) -> Vec<Step> {
         };
         steps.push(Step::run(set(1)).undone_by(set(0)));
     }
+    let rule = cmd![
+        "ip", family, "rule", "add", "not", "fwmark", mark, "table", mark
+    ];
     steps.extend([
-        Step::run(cmd![
-            "ip", family, "rule", "add", "not", "fwmark", mark, "table", mark
-        ])
-        .undone_by(cmd!["ip", family, "rule", "delete", "table", mark]),
+        Step {
+            action: Action::Run(rule),
+            // And the one that comes next.
+            undo: vec![Action::RemoveRules { v4, mark }],
+        },
         // Each later rule comes before the earlier ones: what the usual table knows better than by its default route
         // is left to it.
-        Step::run(suppressor(v4, "add", None)).undone_by(suppressor(v4, "delete", None)),
+        Step::run(suppressor(v4, "add", None)),
         Step::run(cmd![
             "ip", family, "route", "add", any, "dev", job.name, "table", mark
         ]),

@@ -71,6 +71,19 @@ pub trait Os {
     /// It was interrupted.
     fn remove(&self, host: &mut dyn Host, job: &Job) -> Result<Vec<Action>, Failure>;
 
+    /// What removes the rules that a default route with this mark brought, and nobody else's.
+    ///
+    /// # Errors
+    /// They could not be read.
+    fn rules_to_remove(
+        &self,
+        _host: &mut dyn Host,
+        _v4: bool,
+        _mark: u32,
+    ) -> Result<Vec<Cmd>, Failure> {
+        Ok(Vec::new())
+    }
+
     /// What is left over of an interface that was just taken away.
     fn afterwards(&self, _host: &mut dyn Host, _removed: &Removed) -> Vec<Action> {
         Vec::new()

@@ -38,6 +38,8 @@ pub struct Fake {
     pub paths: HashSet<String>,
     pub files: HashMap<String, String>,
     pub interfaces: HashSet<String>,
+    /// What was added to the policy routing, by family, as JSON: the last comes first.
+    pub rules: HashMap<String, Vec<String>>,
     /// The number of the deed, from 0, that does not work.
     pub fail_at: Option<usize>,
     /// It is done nevertheless, and a signal came.
@@ -83,7 +85,11 @@ impl Fake {
         }
     }
 
-    /// Interfaces come and go.
+    fn rules_of(&mut self, family: &str) -> &mut Vec<String> {
+        self.rules.entry(family.to_owned()).or_default()
+    }
+
+    /// Interfaces and rules come and go.
     fn follow(&mut self, what: &str) {
         match what.split(' ').collect::<Vec<_>>().as_slice() {
             ["ifconfig", "wg", "create", "name", name]
@@ -98,6 +104,33 @@ impl Fake {
                 self.interfaces.remove(*name);
                 self.paths
                     .remove(&format!("/var/run/wireguard/{name}.sock"));
+            }
+            [
+                "ip",
+                family,
+                "rule",
+                "add",
+                "not",
+                "fwmark",
+                mark,
+                "table",
+                table,
+            ] => {
+                let mark: u32 = mark.parse().unwrap();
+                let rule =
+                    format!(r#""not":null,"src":"all","fwmark":"{mark:#x}","table":"{table}""#);
+                self.rules_of(family).insert(0, rule);
+            }
+            ["ip", family, "rule", "add", "table", "main", ..] => {
+                let rule = r#""src":"all","table":"254","suppress_prefixlen":0"#;
+                self.rules_of(family).insert(0, rule.to_owned());
+            }
+            ["ip", family, "rule", "delete", "table", table, ..] => {
+                let table = format!("\"table\":\"{}\"", table.replace("main", "254"));
+                let rules = self.rules_of(family);
+                if let Some(at) = rules.iter().position(|rule| rule.contains(&table)) {
+                    rules.remove(at);
+                }
             }
             ["rm", "-f", socket] => {
                 self.paths.remove(*socket);
@@ -138,7 +171,18 @@ impl Host for Fake {
     }
 
     fn query(&mut self, cmd: &Cmd) -> Result<Answer, Failure> {
+        let added = match *cmd.arguments() {
+            [ref json, ref numeric, ref family, ..] if json == "-j" && numeric == "-N" => {
+                self.rules_of(family).clone()
+            }
+            _ => Vec::new(),
+        };
+        let rule =
+            |(at, rule): (usize, &String)| format!("{{\"priority\":{},{rule}}}", 30_000 + at);
+        let rules: Vec<String> = added.iter().enumerate().map(rule).collect();
+        let rules = format!("[{}]", rules.join(","));
         let text = self.answers.get(&cmd.to_string());
+        let text = if added.is_empty() { text } else { Some(&rules) };
         Ok(Answer {
             ok: text.is_some(),
             out: Zeroizing::new(text.cloned().unwrap_or_default().into_bytes()),
@@ -171,7 +215,9 @@ impl Host for Fake {
     }
 
     fn lock(&mut self) -> Result<(), Failure> {
-        self.locks.push(("lock", self.did.len()));
+        if !matches!(self.locks.last(), Some(("lock", _))) {
+            self.locks.push(("lock", self.did.len()));
+        }
         Ok(())
     }
 

@@ -363,11 +363,11 @@ fn rule_of_json(entry: &Value, names: &[(u32, String)]) -> Option<Rule> {
             && entry["src"] == "all"
             && !["not", "fwmark", "dst", "iif", "oif", "tos"]
                 .iter()
-                .any(|key| has(key)),
+                .any(has),
     })
 }
 
-/// As in "32765:	not from all fwmark 0xca6c lookup 51820".
+/// As in "32765: not from all fwmark 0xca6c lookup 51820".
 fn rule_of_text(line: &str, names: &[(u32, String)]) -> Option<Rule> {
     let (priority, rest) = line.split_once(':')?;
     // BusyBox does not print "not". Nor could a rule that sends just what carries the tunnel's mark into the table
