@@ -18,7 +18,8 @@ use crate::peer::{Peer, Tally};
 use crate::softc::{Config, Routes, Softc};
 use crate::stats;
 
-/// An allowed IP, with what it is sorted by: its peer, then the newest first.
+/// An allowed IP, with what it is sorted by: its peer, then the order in which they were given. What
+/// is saved and given again is then listed as before; the C driver turns the list around.
 pub(crate) struct Prefix {
     peer: u64,
     sequence: u64,
@@ -125,7 +126,7 @@ impl<'a> View<'a> {
             )?;
         }
         stats::add(&self.sc.module.stats.config_steps, entries.steps());
-        prefixes.sort_unstable_by_key(|p: &Prefix| (p.peer, u64::MAX - p.sequence));
+        prefixes.sort_unstable_by_key(|p: &Prefix| (p.peer, p.sequence));
         Ok(prefixes)
     }
 
