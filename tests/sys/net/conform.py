@@ -24,6 +24,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+# From this version on, stock wg(8) does what the first part of `differences` is about.
+NEW = 20260223
 SOCKETS = Path("/var/run/wireguard")
 FIELDS = (
     "public-key private-key listen-port fwmark peers preshared-keys endpoints allowed-ips latest-handshakes transfer"
@@ -70,6 +72,8 @@ class Batch:
         self.made, self.differ = 0, 0
         self.folder = Path(tempfile.mkdtemp(prefix="conform-"))
         self.random = random.Random(name)
+        said = subprocess.run([stock, "--version"], capture_output=True, text=True, check=True).stdout
+        self.version = int(re.search(r"v1\.0\.(\d+)", said)[1])
 
     def run(self, program, arguments, given=b"", environment=None, interfaces=()):
         for interface in interfaces:
@@ -83,7 +87,7 @@ class Batch:
 
     def same(self, arguments, what="", adapt=None, **options):
         """Compares one call. `adapt` is given what stock did and returns what we should do."""
-        expected = self.run(self.stock, arguments, **options)
+        expected = clear(*self.run(self.stock, arguments, **options))
         if adapt:
             expected = adapt(*expected)
         found = self.run(self.ours, arguments, **options)
@@ -105,13 +109,13 @@ class Batch:
         return str(path)
 
 
-def key(number):
-    return base64.b64encode(random.Random(f"key {number}").randbytes(32)).decode()
-
-
 def bits(text):
     """All zero bits of the last character but one are free in sloppy base64, and must be zero here."""
     return text[:42] + chr(ord(text[42]) + 1) + "="
+
+
+def key(number):
+    return base64.b64encode(random.Random(f"key {number}").randbytes(32)).decode()
 
 
 # --- configurations ---------------------------------------------------------------------------------
@@ -157,7 +161,8 @@ HOSTILE_LINES = [
     "ListenPort=", "ListenPort =", "ListenPort 1", "FwMark=", "PrivateKey=", "PrivateKey", "Address=10.0.0.1/24", "DNS=1.1.1.1",
     "Listen-Port=1", "ListenPorts=1", "ListenPor=1", "=1", "[Interface]#[Peer]x]", "x[Interface]", "\\[Interface]", ";comment",
     "//comment", "ListenPort:1", "MTU=1420", "PublicKey=", "AllowedIPs=", "Endpoint=", "PersistentKeepalive=", "PresharedKey=",
-    "PersistentKeepAlives=1", "AllowedIP=1.2.3.4", "\x1b[31m", "ä=1", "\u00a0", "[Peer]\u00a0", "ListenPort=\u00a01",
+    "PersistentKeepAlives=1", "AllowedIP=1.2.3.4", "\x1b[31m", "ä=1", "\u00a0", "[Peer]\u00a0", "ListenPort=\u00a01", "\ufeff[Interface]", "\u200bListenPort=1", f"PublicKey: {key(1)}", f"PublicKey {key(1)}",
+    f"PrivateKey: {key(1)}", f"PresharedKey {key(1)}", f"Public-Key = {key(1)}",
 ]  # fmt: skip
 
 
@@ -208,10 +213,32 @@ def configuration(r, wrong):
     return text.removesuffix("\n") if r.random() < 0.1 else text
 
 
+def visible(text):
+    """Bytes as our messages have them: nothing that cannot be seen, or that a terminal would obey."""
+    special = {"\t": "\\t", "\r": "\\r", "\0": "\\0"}
+    chars = text.decode(errors="surrogateescape")
+    shown = (c if c.isprintable() or c == "\n" else special.get(c, f"\\u{{{ord(c):x}}}") for c in chars)
+    return "".join(shown).encode(errors="surrogateescape")
+
+
+def clear(status, out, said, requests):
+    """Stock's messages where ours are meant for people: see DIFFERENCES.md."""
+    said = visible(said)
+    said = re.sub(rb"(?m)^Servname not supported for ai_socktype: ", PORT + b": ", said)
+    # Of this kernel, which has no WireGuard. That an interface exists is not asked here but for lo.
+    said = said.replace(b"Unable to access interface: Protocol not supported", b"Unable to access interface: No such device")
+    said = said.replace(b"Unable to modify interface: Protocol not supported", b"Unable to modify interface: No such device")
+    said = re.sub(rb"(interface configuration): Protocol not supported", rb"\1: No such device", said)
+    return status, out, said, requests
+
+
+PORT = b"Port is neither a number up to 65535 nor the name of a UDP service"
+
+
 def without_secrets(status, out, said, requests):
     """Stock's messages as we print them: no value that is, or may be meant as, a secret."""
-    said = re.sub(rb"(?m)^Line unrecognized: `[^=']{40,}.*'$", b"Line unrecognized: `(hidden)'", said)
-    said = re.sub(rb"(?mi)^(Line unrecognized: `(?!PublicKey=)[^=']*=)[A-Za-z0-9+/=]{40,}'$", rb"\1(hidden)'", said)
+    said = re.sub(rb"(?mi)^(Line unrecognized: `)(?!PublicKey)((?:PrivateKey|PresharedKey)?)[^=:']{40,}.*'$", rb"\1\2(hidden)'", said)
+    said = re.sub(rb"(?mi)^(Line unrecognized: `(?!PublicKey[=:])[^=:']*[=:])[A-Za-z0-9+/=]{40,}'$", rb"\1(hidden)'", said)
     return status, out, said, requests
 
 
@@ -448,7 +475,7 @@ def replies(batch):
                     path.write_text("")
                 found = batch.run(program, arguments)
                 if program == batch.stock:
-                    expected = (*found, path.exists())
+                    expected = (*clear(*found), path.exists())
             found = (*found, path.exists())
             batch.check(found == expected, f"{arguments} with a {name} socket", expected, found)
 
@@ -457,19 +484,29 @@ def usage(batch):
     """Wrong calls, and calls for help."""
     conf = batch.file("wg0.conf", "[Interface]\n")
     for arguments in (
-        ["--version"], ["-v"], ["version"], ["showconf"], ["showconf", "a", "b"], ["setconf"], ["setconf", "a"],
+        ["showconf"], ["showconf", "a", "b"], ["setconf"], ["setconf", "a"],
         ["setconf", "a", conf, "c"], ["addconf"], ["syncconf"], ["genkey", "x"], ["genpsk", "x"], ["pubkey", "x"], ["genkey", "--help"],
         ["genpsk", "--help"], ["pubkey", "--help"], ["show", "none"], ["show", "none", "peers"], ["show", "all", "peers"], ["show"], [],
         ["show", "interfaces"], ["showconf", "none"], ["set", "none", "fwmark", "1"], ["setconf", "none", conf], ["addconf", "none", conf],
         ["syncconf", "none", conf], ["setconf", "none", "missing"], ["show", "a/b"], ["set", "a/b", "fwmark", "1"], ["show", "../x"],
-        ["show", ""], ["set", "", "fwmark", "1"], ["show", "none", "x"], ["show", "lo"], ["set", "lo", "fwmark", "1"], ["showconf", "lo"],
-        ["show", "a-name-of-more-than-15-characters"],
+        ["show", ""], ["set", "", "fwmark", "1"], ["show", "none", "x"],
     ):  # fmt: skip
         batch.same(arguments)
+    # The newest version's, whatever is here.
+    for arguments in (["--version"], ["-v"], ["version"]):
+        batch.same(arguments, adapt=lambda s, o, e, r: (s, re.sub(rb"1\.0\.\d+", b"1.0.%d" % NEW, o), e, r))
+    for name in ("a-name-of-more-than-15-characters", "a-name-of-16-ch."):
+        batch.same(["show", name], adapt=lambda s, o, e, r: (s, o, b"Unable to access interface: File name too long\n", r))
+    # Of a kernel without WireGuard this is all that can be said of an interface of another kind.
+    for arguments in (["show", "lo"], ["set", "lo", "fwmark", "1"], ["showconf", "lo"]):
+        found, expected = (batch.run(p, arguments) for p in (batch.ours, batch.stock))
+        batch.check(found == expected, f"{arguments}", expected, found)
     known = Interface("wg0")
     known.get = b"errno=0\n\n"
     # Texts that tell of what is new differ there, and only there.
-    new = (rb" \| --json \| --watch\[=<seconds>\] \[--count=<number>\]", rb"\[\+\|-\](?=<ip)", rb"  check: .*\n")
+    new = [rb" \| --json \| --watch\[=<seconds>\] \[--count=<number>\]", rb"  check: .*\n"]
+    if batch.version < NEW:
+        new.append(rb"\[\+\|-\](?=<ip)")
 
     def old(text):
         for part in new:
@@ -599,7 +636,7 @@ def differences(batch):
         ours = batch.run(batch.ours, arguments, given=given, interfaces=[wg0], **options)
         batch.check(check(*ours), f"{what}: we", "as documented", ours)
         theirs = batch.run(batch.stock, arguments, given=given, interfaces=[wg0], **options)
-        batch.check(stock(*theirs), f"{what}: stock", "as documented", theirs)
+        batch.check((stock or check)(*theirs), f"{what}: stock", "as documented", theirs)
 
     def has(*lines):
         return lambda status, out, said, requests: status == 0 and requests[0] and all(line in requests[0][0][-1] for line in [line.encode() for line in lines])
@@ -607,25 +644,32 @@ def differences(batch):
     def fails(status, *_):
         return status == 1
 
+    def since(check):
+        """What stock does from NEW on is what we do; before, it is `check`."""
+        return check if batch.version < NEW else None
+
     peer = ["peer", key(1)]
     # Signs in allowed IPs.
     request = b"\nallowed_ip=-10.0.0.0/8\nallowed_ip=::1/128\n\n"
     differ("signs", ["set", "wg0", *peer, "allowed-ips", "-10.0.0.0/8,+::1"],
-           lambda s, o, e, r: s == 0 and r[0][-1].endswith(request) and b"replace_allowed_ips" not in r[0][-1], fails)  # fmt: skip
+           lambda s, o, e, r: s == 0 and r[0][-1].endswith(request) and b"replace_allowed_ips" not in r[0][-1], since(fails))  # fmt: skip
     conf = batch.file("sign.conf", f"[Peer]\nPublicKey={key(1)}\nAllowedIPs=10.0.0.0/8\nAllowedIPs=+1.2.3.4\nAllowedIPs=1.2.3.5\n")
-    differ("signs in a file", ["setconf", "wg0", conf], lambda s, o, e, r: s == 0 and b"replace_allowed_ips" not in r[0][-1], fails)
+    # The newest stock program lets the last line alone decide.
+    replaces = lambda s, o, e, r: s == 0 and b"replace_allowed_ips" in r[0][-1]
+    differ("signs in a file", ["setconf", "wg0", conf], lambda s, o, e, r: s == 0 and b"replace_allowed_ips" not in r[0][-1], since(fails) or replaces)
     for bad in ("+", "-", "+-1.2.3.4", "1.2.3.4/+3", "-x"):
-        batch.same(["set", "wg0", *peer, "allowed-ips", bad], adapt=lambda s, o, e, r: (s, o, re.sub(rb"`[+-]", b"`", e, count=1), r), interfaces=[wg0])
+        unsigned = since(lambda s, o, e, r: (s, o, re.sub(rb"`[+-]", b"`", e, count=1), r))
+        batch.same(["set", "wg0", *peer, "allowed-ips", bad], adapt=unsigned, interfaces=[wg0])
     # The interface's name on every line.
     wg0.get = f"public_key={'11' * 32}\npublic_key={'22' * 32}\nerrno=0\n\n".encode()
     differ("show all endpoints", ["show", "all", "endpoints"],
-           lambda s, o, e, r: o.count(b"wg0\t") == 2 == o.count(b"\n"), lambda s, o, e, r: o.count(b"wg0\t") == 1)  # fmt: skip
+           lambda s, o, e, r: o.count(b"wg0\t") == 2 == o.count(b"\n"), since(lambda s, o, e, r: o.count(b"wg0\t") == 1))  # fmt: skip
     # syncconf takes away what the file lacks.
     wg0.get = f"public_key={base64.b64decode(key(1)).hex()}\npreshared_key={'11' * 32}\npersistent_keepalive_interval=5\nerrno=0\n\n".encode()
     conf = batch.file("sync.conf", f"[Peer]\nPublicKey={key(1)}\n")
     cleared = (f"preshared_key={'0' * 64}".encode(), b"persistent_keepalive_interval=0")
     differ("syncconf", ["syncconf", "wg0", conf], lambda s, o, e, r: s == 0 and all(c in r[0][-1] for c in cleared),
-           lambda s, o, e, r: s == 0 and not any(c in r[0][-1] for c in cleared))  # fmt: skip
+           since(lambda s, o, e, r: s == 0 and not any(c in r[0][-1] for c in cleared)))  # fmt: skip
     # Ports over 65535, of which glibc takes 16 bits.
     for port in ("65536", "70000", "+65537"):
         differ(f"port {port}", ["set", "wg0", "listen-port", port], lambda s, o, e, r: s == 1 and b"`%s'" % port.encode() in e and not r[0],
@@ -651,6 +695,23 @@ def differences(batch):
         with open("/dev/full", "w") as full:
             done = subprocess.run(["wg", "genkey"], executable=program, stdout=full, stderr=subprocess.PIPE)
         batch.check(done.returncode == status and (status == 0 or b"No space left" in done.stderr), f"/dev/full {program}", found=done)
+    # What cannot be seen, and what getaddrinfo(3) says of a port.
+    path = batch.file("bom.conf", "\ufeff[Interface]\n")
+    differ("a byte order mark", ["setconf", "wg0", path], lambda s, o, e, r: s == 1 and rb"`\u{feff}[Interface]'" in e,
+           lambda s, o, e, r: s == 1 and "`\ufeff[Interface]'".encode() in e)  # fmt: skip
+    differ("a port's name", ["set", "wg0", "listen-port", "x"], lambda s, o, e, r: s == 1 and e == PORT + b": `x'\n",
+           lambda s, o, e, r: s == 1 and e.startswith(b"Servname"))  # fmt: skip
+    # Tried again, it would not become one.
+    twice = {"WG_ENDPOINT_RESOLUTION_RETRIES": "2"}
+    differ("a port's name", ["set", "wg0", *peer, "endpoint", "localhost:x"], lambda s, o, e, r: s == 1 and e == PORT + b": `localhost:x'\n",
+           lambda s, o, e, r: s == 1 and e.count(b"Trying again") == 2, environment=twice)  # fmt: skip
+    # An interface that does not exist, and one that its caller may not look for.
+    differ("no interface", ["show", "none"], lambda s, o, e, r: s == 1 and e == b"Unable to access interface: No such device\n", fails)
+    SOCKETS.chmod(0o700)
+    for arguments in (["show", "wg0"], ["set", "wg0", "fwmark", "1"]):
+        found = subprocess.run([batch.ours, *arguments], capture_output=True, user=65534, group=65534, extra_groups=[])
+        batch.check(found.returncode == 1 and re.fullmatch(rb"Unable to \w+ interface: (Permission denied|Operation not permitted)\n", found.stderr) is not None,
+                    f"{arguments} as another user", found=found)  # fmt: skip
     # Error numbers without a sign, and endpoints that make no sense here.
     wg0.set = b"errno=98\n\n"
     differ("errno", ["set", "wg0", "fwmark", "1"], lambda s, o, e, r: s == 1 and b"Address already in use" in e, lambda s, o, e, r: b"Unknown error" in e)

@@ -175,7 +175,7 @@ Endpoint = host.example:51820
 What = 1
 """
 FOUND = """wg0.conf:1: Line unrecognized: `PrivateKey=(hidden)'
-wg0.conf:3: Servname not supported for ai_socktype: `65536'
+wg0.conf:3: Port is neither a number up to 65535 nor the name of a UDP service: `65536'
 wg0.conf:4: Fwmark is neither 0/off nor 0-0xffffffff: `x'
 wg0.conf:5: Address is for wg-quick(8); `wg setconf' does not know it
 wg0.conf:6: Key is not the correct length or format: `(hidden)'
@@ -197,18 +197,62 @@ AllowedIPs = 10.1.2.3/8
 PublicKey = {key(1)}
 AllowedIPs = ::/0
 """
-NOTED = f"""wg0.conf:4: Warning: 10.0.0.0/8 is taken from the peer of line 1, which has it too
+NO_KEY = "Warning: there is no PrivateKey; `wg setconf' and `wg syncconf' take away the one that the interface has\n"
+NOTED = f"""wg0.conf:1: {NO_KEY}wg0.conf:4: Warning: 10.0.0.0/8 is taken from the peer of line 1, which has it too
 wg0.conf:6: Warning: AllowedIP has nonzero host part: 10.1.2.3/8
 wg0.conf:7: Warning: peer {key(1)} is the one of line 1 again; this one is applied after it
 """
 
 
+# What looks like something else, with what is said of it; and an interface without its key.
+TYPED = f"""[Interface]
+PrivateKey = \u201c{key(1)}\u201d
+# \u201cquoted\u201d in a comment
+[Peer]
+PublicKey = "{key(1)}"
+Endpoint = host.example:51820:51820
+Endpoint = host\u2013a.example:51820
+AllowedIPs\u00a0= ::/0
+Public-Key: {key(1)}
+PublicKey: {key(1)}
+"""
+SEEN = f"""wg0.conf:2: Key is not the correct length or format: `(hidden)'
+wg0.conf:2: Warning: U+201C (\u201c) is in this line, which no setting wants
+wg0.conf:5: Key is not the correct length or format: `"{key(1)}"'
+wg0.conf:5: Warning: quotes have no meaning here; the " is part of the text
+wg0.conf:4: A peer is missing a public key
+""" + r"""wg0.conf:6: Host of endpoint is neither a name nor an IP address: `host.example:51820:51820'
+wg0.conf:7: Warning: U+2013 (\u2013) is in this line, which no setting wants
+wg0.conf:8: Line unrecognized: `AllowedIPs\u{a0}=::/0'
+wg0.conf:8: Warning: U+00A0 (\u{a0}) is in this line, which no setting wants
+wg0.conf:9: Line unrecognized: `Public-Key:(hidden)'
+""".replace(r"\u2013", "\u2013") + f"""wg0.conf:10: Line unrecognized: `PublicKey:{key(1)}'
+"""
+
+
+def by_line(text):
+    """Sorted by the line that each is about."""
+    return "".join(sorted(text.splitlines(keepends=True), key=lambda line: int(line.split(":")[1])))
+
+
 def check(batch):
     """`wg check`: all that is wrong, with lines; agreement with setconf about what is wrong at all."""
-    for text, status, said in ((WRONG, 1, FOUND), (ODD, 0, NOTED), ("", 0, ""), ("[Interface]\nPrivateKey=", 1, "wg0.conf:2: Line unrecognized: `PrivateKey='\n")):
+    for text, status, said in ((WRONG, 1, FOUND), (ODD, 0, NOTED), ("", 0, f"wg0.conf:1: {NO_KEY}"), (TYPED, 1, by_line(SEEN)),
+                               ("#\n[Interface]\nListenPort=1\n", 0, f"wg0.conf:2: {NO_KEY}"), (f"[Interface]\nPrivateKey={key(1)}", 0, ""),
+                               ("[Interface]\nPrivateKey=", 1, f"wg0.conf:1: {NO_KEY}wg0.conf:2: Line unrecognized: `PrivateKey='\n")):  # fmt: skip
         batch.file("wg0.conf", text)
         found = batch.run(batch.ours, ["check", "wg0.conf"])
         batch.check(found[:3] == (status, b"", said.encode()), "check", (status, said), found)
+    for arguments in (["check", "--help"], ["check", "-h"], ["showconf", "--help"], ["showconf", "-h"]):
+        found = batch.run(batch.ours, arguments)
+        batch.check(found[:3] == (0, b"", found[2]) and found[2].startswith(b"Usage: wg %s <" % arguments[0].encode()), f"{arguments}", found=found)
+    # What `check` refuses of an endpoint, no system understands.
+    Interface("wg0")
+    for endpoint in conform.HOSTILE_ENDPOINTS + conform.FINE_ENDPOINTS:
+        batch.file("wg0.conf", f"[Peer]\nPublicKey={key(1)}\nEndpoint={endpoint}\n")
+        checked = batch.run(batch.ours, ["check", "wg0.conf"])
+        done = batch.run(batch.stock, ["setconf", "wg0", "wg0.conf"])
+        batch.check(checked[0] <= done[0], f"{endpoint!r}", done, checked)
     for arguments, said in ((["check"], b"Usage: wg check"), (["check", "a", "b"], b"Usage: wg check"), (["check", "none"], b"none: No such file"),
                             (["check", "/"], b"/: Is a directory")):  # fmt: skip
         found = batch.run(batch.ours, arguments)

@@ -357,7 +357,7 @@ pub fn allowed_ips(
             replace &= sign.is_none();
             let (ip, cidr) = value::prefix(rest, entry)?;
             if value::has_host_part(ip, cidr) {
-                let text = String::from_utf8_lossy(rest);
+                let text = crate::visible(rest);
                 warn(format!("Warning: AllowedIP has nonzero host part: {text}"));
             }
             peer.allowed_ips.push(AllowedIpChange {

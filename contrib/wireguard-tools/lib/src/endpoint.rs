@@ -11,6 +11,8 @@ use std::time::Duration;
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, getaddrinfo};
 use rustix::io::Errno;
 
+use crate::visible;
+
 /// The variable with the number of times that a transient failure is tried again.
 pub const RETRIES: &str = "WG_ENDPOINT_RESOLUTION_RETRIES";
 
@@ -77,15 +79,17 @@ impl Resolve for System<'_> {
                 Ok(address) => return address.map(Some).ok_or_else(|| neither(text)),
                 Err(e) => e,
             };
-            use LookupErrorKind::{Fail, NoData, NoName};
-            let permanent = matches!(failure.kind(), NoName | Fail | NoData) || left == Some(0);
+            use LookupErrorKind::{Fail, NoData, NoName, Service};
+            let permanent =
+                matches!(failure.kind(), NoName | Fail | NoData | Service) || left == Some(0);
             let reason = reason(failure);
             if permanent {
-                return Err(EndpointError::Endpoint(format!("{reason}: `{text}'")));
+                return Err(wrong(&reason, text));
             }
             let seconds = pause as f64 / 1e6;
             (self.announce)(&format!(
-                "{reason}: `{text}'. Trying again in {seconds:.2} seconds..."
+                "{reason}: `{}'. Trying again in {seconds:.2} seconds...",
+                visible(text.as_bytes())
             ));
             sleep(Duration::from_micros(pause));
             pause = (pause * 6 / 5).min(20_000_000);
@@ -94,7 +98,7 @@ impl Resolve for System<'_> {
     }
 }
 
-/// Looks at the text alone: it must have a host and a port, and the port be known to this machine.
+/// Looks at the text alone: it must have a host that can be one and a port, and the port be known to this machine.
 pub struct Syntax;
 
 impl Resolve for Syntax {
@@ -104,11 +108,15 @@ impl Resolve for Syntax {
             return Ok(Some(address));
         }
         if host.is_empty() {
-            return Err(EndpointError::Endpoint(format!(
-                "Unable to find host of endpoint: `{text}'"
-            )));
+            return Err(wrong("Unable to find host of endpoint", text));
         }
-        port(service).map_err(|reason| EndpointError::Endpoint(format!("{reason}: `{text}'")))?;
+        if !can_be_host(host) {
+            return Err(wrong(
+                "Host of endpoint is neither a name nor an IP address",
+                text,
+            ));
+        }
+        port(service).map_err(|reason| wrong(&reason, text))?;
         Ok(None)
     }
 }
@@ -132,10 +140,10 @@ pub fn reported(text: &str) -> io::Result<SocketAddr> {
 /// A port from its number or its service's name. Numbers over 65535 are refused, which glibc would cut to 16 bits.
 ///
 /// # Errors
-/// The reason in the system's words.
+/// The reason.
 pub fn port(text: &str) -> Result<u16, String> {
     if let Some(number) = number(text) {
-        return number.ok_or_else(|| reason(LookupError::new(libc::EAI_SERVICE)));
+        return number.ok_or_else(|| NO_PORT.to_owned());
     }
     match lookup(None, text, libc::AI_PASSIVE) {
         Ok(Some(address)) => Ok(address.port()),
@@ -186,11 +194,7 @@ pub fn write_ip(out: &mut (impl io::Write + ?Sized), ip: IpAddr) -> io::Result<(
 
 /// Host and service of an endpoint; neither is looked at.
 fn split(text: &str) -> Result<(&str, &str), EndpointError> {
-    let fail = |what: &str| {
-        Err(EndpointError::Endpoint(format!(
-            "{what} endpoint: `{text}'"
-        )))
-    };
+    let fail = |what: &str| Err(wrong(&format!("{what} endpoint"), text));
     if text.is_empty() {
         return Err(EndpointError::Endpoint(
             "Unable to parse empty endpoint".to_owned(),
@@ -225,16 +229,13 @@ fn number(text: &str) -> Option<Option<u16>> {
 
 fn check_number(service: &str, text: &str) -> Result<(), EndpointError> {
     match number(service) {
-        Some(None) => {
-            let reason = reason(LookupError::new(libc::EAI_SERVICE));
-            Err(EndpointError::Endpoint(format!("{reason}: `{text}'")))
-        }
+        Some(None) => Err(wrong(NO_PORT, text)),
         _ => Ok(()),
     }
 }
 
 fn neither(text: &str) -> EndpointError {
-    EndpointError::Endpoint(format!("Neither IPv4 nor IPv6 address found: `{text}'"))
+    wrong("Neither IPv4 nor IPv6 address found", text)
 }
 
 /// The first address that the system finds.
@@ -253,8 +254,38 @@ fn lookup(
     Ok(found.next().and_then(Result::ok).map(|info| info.sockaddr))
 }
 
-/// The system's own words.
+fn wrong(reason: &str, text: &str) -> EndpointError {
+    EndpointError::Endpoint(format!("{reason}: `{}'", visible(text.as_bytes())))
+}
+
+/// The reason for EAI_SERVICE, whose text is about the arguments of getaddrinfo(3).
+const NO_PORT: &str = "Port is neither a number up to 65535 nor the name of a UDP service";
+
+/// Whether the resolver can make something of a host that is no plain address: another spelling of an address, one with
+/// a zone, or a name. Not so what has a port too many, a scheme, or the length of a prefix.
+fn can_be_host(host: &str) -> bool {
+    if host.contains(':') {
+        let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
+        return address.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty();
+    }
+    // inet_aton(3) takes more than four decimals; but with three dots between decimals it is nothing else.
+    let decimal = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = host.split('.').collect();
+    if parts.len() == 4 && parts.iter().all(|p| !p.is_empty() && decimal(p)) {
+        return parts
+            .iter()
+            .all(|p| p.starts_with('0') || p.parse::<u8>().is_ok());
+    }
+    !host
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || "/@[],;\"".contains(c))
+}
+
+/// The system's own words, where they are of use.
 fn reason(failure: LookupError) -> String {
+    if matches!(failure.kind(), LookupErrorKind::Service) {
+        return NO_PORT.to_owned();
+    }
     let text = crate::error_text(&io::Error::from(failure));
     match text.strip_prefix("failed to lookup address information: ") {
         Some(words) => words.to_owned(),
@@ -322,7 +353,19 @@ mod tests {
         assert_eq!(at("192.0.2.1:7"), Ok(Some("192.0.2.1:7".parse().unwrap())));
         assert_eq!(at("[::1]:65535"), Ok(Some("[::1]:65535".parse().unwrap())));
         assert_eq!(at("::1:80"), Ok(Some("[::1]:80".parse().unwrap())));
-        assert_eq!(at("host.example:51820"), Ok(None));
+        for name in [
+            "host.example:51820",
+            "[host.example]:1",
+            "127.1:1",
+            "0x7f.1:1",
+            "010.0.0.1:1",
+            "[fe80::1%em0]:7",
+            "x_y.example.:1",
+            "1.2.3.4.example:1",
+            "1.2.3.4.in-addr.arpa:1",
+        ] {
+            assert_eq!(at(name), Ok(None), "{name}");
+        }
         for (bad, why) in [
             ("", "Unable to parse empty endpoint"),
             ("host", "Unable to find port of endpoint: `host'"),
@@ -332,6 +375,34 @@ mod tests {
             ("[::1]80", "Unable to find port of endpoint: `[::1]80'"),
             ("[::1]:", "Unable to find port of endpoint: `[::1]:'"),
             (":80", "Unable to find host of endpoint: `:80'"),
+            (
+                "host.example:1:2",
+                "Host of endpoint is neither a name nor an IP address: `host.example:1:2'",
+            ),
+            (
+                "192.0.2.1:1:2",
+                "Host of endpoint is neither a name nor an IP address: `192.0.2.1:1:2'",
+            ),
+            (
+                "https://host.example:1",
+                "Host of endpoint is neither a name nor an IP address: `https://host.example:1'",
+            ),
+            (
+                "10.0.0.1/24:1",
+                "Host of endpoint is neither a name nor an IP address: `10.0.0.1/24:1'",
+            ),
+            (
+                "10.0.0.256:1",
+                "Host of endpoint is neither a name nor an IP address: `10.0.0.256:1'",
+            ),
+            (
+                "host:no-such-service",
+                "Port is neither a number up to 65535 nor the name of a UDP service: `host:no-such-service'",
+            ),
+            (
+                "h\u{feff}ost",
+                "Unable to find port of endpoint: `h\\u{feff}ost'",
+            ),
         ] {
             assert_eq!(
                 at(bad),

@@ -5,12 +5,15 @@
 //! mean is then checked in full, ours here and the rest by [`wgtools::config`], and every error is told.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use wgtools::config::Options;
 use wgtools::endpoint::Resolve;
+use wgtools::visible;
 use zeroize::Zeroizing;
+
+use crate::hook::Code;
 
 /// Something wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +79,13 @@ pub struct Config {
     /// `Table`, if the file has it.
     pub table: Option<Table>,
     /// `PreUp` and so on: shell code, `%i` not yet replaced.
-    pub pre_up: Vec<String>,
+    pub pre_up: Vec<Code>,
     /// See [`Config::pre_up`].
-    pub post_up: Vec<String>,
+    pub post_up: Vec<Code>,
     /// See [`Config::pre_up`].
-    pub pre_down: Vec<String>,
+    pub pre_down: Vec<Code>,
     /// See [`Config::pre_up`].
-    pub post_down: Vec<String>,
+    pub post_down: Vec<Code>,
     /// `SaveConfig`.
     pub save: bool,
     /// The lines that are for wg(8), each with a line feed.
@@ -156,6 +159,9 @@ impl Config {
                 }
                 bad
             }
+            // Without a value it is as if the line were not there, nor one before it.
+            b"mtu" if value.is_empty() => set(&mut self.mtu, Ok(None)),
+            b"table" if value.is_empty() => set(&mut self.table, Ok(None)),
             b"mtu" => set(&mut self.mtu, mtu(&value).map(Some)),
             b"table" => set(&mut self.table, table(&value).map(Some)),
             b"preup" => hook(&mut self.pre_up, split),
@@ -231,44 +237,73 @@ fn sort_out<'a, T>(
 }
 
 fn address(word: &str) -> Result<Address, String> {
-    let wrong = || format!("Address is not an IP address with an optional prefix length: `{word}'");
+    let wrong = || {
+        let word = visible(word.as_bytes());
+        format!("Address is not an IP address with an optional prefix length: `{word}'")
+    };
     let (ip, len) = match word.split_once('/') {
-        Some((ip, len)) => (ip, Some(decimal(len).ok_or_else(wrong)?)),
+        Some((ip, len)) => (
+            ip,
+            Some(decimal(len).or_else(|| mask(len)).ok_or_else(wrong)?),
+        ),
         None => (word, None),
     };
     let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
-    if len.is_some_and(|len: u8| IpNet::new(ip, len).is_err()) {
+    // ip(8) takes a mask as well, and only of IPv4; ifconfig(8) takes none after a slash.
+    let masked = word.rsplit('/').next().is_some_and(|m| m.contains('.'));
+    if len.is_some_and(|len: u8| IpNet::new(ip, len).is_err() || masked && ip.is_ipv6()) {
         return Err(wrong());
     }
-    let text = word.to_owned();
+    let text = match len {
+        Some(len) if masked => format!("{ip}/{len}"),
+        _ => word.to_owned(),
+    };
     Ok(Address { text, ip, len })
 }
 
-/// A name server (`true`) or a domain to search.
+/// The length of a prefix that is written as a mask, such as 255.255.255.0.
+fn mask(text: &str) -> Option<u8> {
+    let bits = text.parse::<Ipv4Addr>().ok()?.to_bits();
+    let ones = bits.leading_ones();
+    (bits.count_ones() == ones).then(|| u8::try_from(ones).ok())?
+}
+
+/// A name server (`true`) or a domain to search, as the stock script tells them apart. What they may look like is for
+/// resolvconf(8) and for who reads its output: systemd takes `~corp.example`, for one.
 fn name_server(word: &str) -> Result<(String, bool), String> {
-    let (ip, zone) = word.split_once('%').unwrap_or((word, "0"));
-    let plain = |text: &str, more: &[u8]| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    let wrong = || {
+        Err(format!(
+            "DNS is neither an IP address nor a domain name: `{}'",
+            visible(word.as_bytes())
+        ))
     };
-    if ip.parse::<IpAddr>().is_ok() && plain(zone, b"_.-") {
-        return Ok((word.to_owned(), true));
+    if word.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+        return wrong();
     }
-    let numeric = word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if !numeric && plain(word, b"_.-") {
-        return Ok((word.to_owned(), false));
+    if word.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        // In full, or as inet_aton(3) shortens it.
+        let parts: Vec<&str> = word.split('.').collect();
+        let (last, bytes) = parts.split_last().unwrap_or((&"", &[]));
+        let room = 1u64 << (8 * 4usize.saturating_sub(bytes.len()));
+        let fits = bytes.len() < 4
+            && bytes.iter().all(|part| part.parse::<u8>().is_ok())
+            && last.parse::<u64>().is_ok_and(|n| n < room);
+        return if fits {
+            Ok((word.to_owned(), true))
+        } else {
+            wrong()
+        };
     }
-    Err(format!(
-        "DNS is neither an IP address nor a domain name: `{word}'"
-    ))
+    Ok((word.to_owned(), word.contains(':')))
 }
 
 fn mtu(value: &str) -> Result<u32, String> {
     decimal(value)
         .filter(|n| (68..=65_535).contains(n))
-        .ok_or_else(|| format!("MTU is not a number from 68 to 65535: `{value}'"))
+        .ok_or_else(|| {
+            let value = visible(value.as_bytes());
+            format!("MTU is not a number from 68 to 65535: `{value}'")
+        })
 }
 
 fn table(value: &str) -> Result<Table, String> {
@@ -281,7 +316,8 @@ fn table(value: &str) -> Result<Table, String> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     if value.is_empty() || value.starts_with('-') || !value.bytes().all(fits) {
         return Err(format!(
-            "Table is neither auto, off nor the name of a table: `{value}'"
+            "Table is neither auto, off nor the name of a table: `{}'",
+            visible(value.as_bytes())
         ));
     }
     Ok(Table::Other(value.to_owned()))
@@ -294,18 +330,17 @@ fn truth(value: &str) -> Result<bool, String> {
     if value.eq_ignore_ascii_case("false") {
         return Ok(false);
     }
-    Err(format!("SaveConfig is neither true nor false: `{value}'"))
+    Err(format!(
+        "SaveConfig is neither true nor false: `{}'",
+        visible(value.as_bytes())
+    ))
 }
 
-fn hook(list: &mut Vec<String>, split: &Split<'_>) -> Vec<String> {
-    match std::str::from_utf8(split.raw_value) {
-        Ok(code) if code.contains('\0') => vec!["a hook holds a NUL".to_owned()],
-        Ok(code) => {
-            list.push(code.to_owned());
-            Vec::new()
-        }
-        Err(_) => vec!["a hook is not UTF-8".to_owned()],
+fn hook(list: &mut Vec<Code>, split: &Split<'_>) -> Vec<String> {
+    if !split.raw_value.is_empty() {
+        list.push(Code::new(split.raw_value));
     }
+    Vec::new()
 }
 
 fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {

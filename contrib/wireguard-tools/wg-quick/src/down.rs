@@ -41,7 +41,10 @@ pub fn down(host: &mut dyn Host, os: &dyn Os, job: &Job) -> Result<(), Failure> 
         clean &= worker.perform_or_say(&Action::Hook(job.hook(code)));
     }
     // All of it has been told.
-    if clean { Ok(()) } else { failed("") }
+    match worker.told.take() {
+        None if clean => Ok(()),
+        told => Err(told.unwrap_or(Failure::Failed(String::new()))),
+    }
 }
 
 /// Checks that an interface is there, and one of wg(8)'s.

@@ -10,8 +10,20 @@ use std::time::{Duration, Instant};
 use wgtools::endpoint::{EndpointError, Resolve, Syntax, System};
 
 use crate::command::Cmd;
+use crate::hook::Code;
 use crate::host::{Answer, Failure, Host};
 use crate::monitor::Monitor;
+
+/// Why standard output did not take what was written. If its reader has left, the program ends here, as any other does.
+pub fn unwritten(e: &io::Error) -> Failure {
+    if e.kind() == io::ErrorKind::BrokenPipe {
+        let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
+    }
+    Failure::Failed(format!(
+        "cannot write to standard output: {}",
+        wgtools::error_text(e)
+    ))
+}
 
 /// A machine whose state can be asked for, and that stays as it is. What would be done goes to standard output.
 pub struct Dry<H>(pub H);
@@ -20,9 +32,7 @@ impl<H> Dry<H> {
     fn tell(what: &str) -> Result<(), Failure> {
         match writeln!(io::stdout(), "{what}") {
             Ok(()) => Ok(()),
-            Err(e) => Err(Failure::Failed(format!(
-                "cannot write to standard output: {e}"
-            ))),
+            Err(e) => Err(unwritten(&e)),
         }
     }
 }
@@ -40,7 +50,7 @@ impl<H: Host> Host for Dry<H> {
         self.run(cmd).map(Ok)
     }
 
-    fn hook(&mut self, code: &str) -> Result<(), Failure> {
+    fn hook(&mut self, code: &Code) -> Result<(), Failure> {
         Self::tell(&format!("[#] {code}"))
     }
 

@@ -9,6 +9,7 @@ use wgtools::endpoint::Resolve;
 use wgtools::secret;
 
 use crate::config::Config;
+use crate::hook::Code;
 use crate::host::{Failure, failed};
 use crate::os::Os;
 
@@ -24,8 +25,8 @@ pub struct Job {
 
 impl Job {
     /// A hook's code, with the interface's name for `%i`.
-    pub fn hook(&self, code: &str) -> String {
-        code.replace("%i", &self.name)
+    pub fn hook(&self, code: &Code) -> Code {
+        code.for_interface(&self.name)
     }
 
     /// A line for each thing that is wrong with the file.
@@ -68,6 +69,11 @@ pub fn find(os: &dyn Os, word: &str) -> Result<(PathBuf, String), Failure> {
     } else {
         PathBuf::from(word)
     };
+    if !path.exists() && !word.contains('/') && !word.ends_with(".conf") && !is_name(word) {
+        return failed(format!(
+            "`{word}' is no file, and no interface can have that name: it has at most {MAX_NAME} of A-Z a-z 0-9 _=+.-"
+        ));
+    }
     if !path.exists() {
         return failed(format!("`{}' does not exist", path.display()));
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::command::Cmd;
+use crate::hook::Code;
 use crate::monitor::Monitor;
 
 /// Where programs that are an interface have their control sockets.
@@ -16,14 +17,36 @@ pub const SOCKETS: &str = "/var/run/wireguard";
 pub enum Failure {
     /// It did not work; the text is for the user, and empty when a program has said it already.
     Failed(String),
+    /// So ended the user's code, with this status; the text is as above.
+    Hook {
+        /// For the user.
+        text: String,
+        /// What the program is to end with, as the stock script does. Never 0.
+        status: u8,
+    },
     /// This signal came, so it may or may not have been done.
     Interrupted(i32),
+}
+
+impl Failure {
+    /// The same when the user knows it already.
+    #[must_use]
+    pub fn told(&self) -> Failure {
+        let text = String::new();
+        match self {
+            Failure::Hook { status, .. } => Failure::Hook {
+                text,
+                status: *status,
+            },
+            Failure::Failed(_) | Failure::Interrupted(_) => Failure::Failed(text),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Failed(text) => f.write_str(text),
+            Failure::Failed(text) | Failure::Hook { text, .. } => f.write_str(text),
             Failure::Interrupted(signal) => write!(f, "interrupted by signal {signal}"),
         }
     }
@@ -66,7 +89,7 @@ pub trait Host {
     ///
     /// # Errors
     /// As [`Host::run`].
-    fn hook(&mut self, code: &str) -> Result<(), Failure>;
+    fn hook(&mut self, code: &Code) -> Result<(), Failure>;
 
     /// Runs a program that only tells something, silently.
     ///

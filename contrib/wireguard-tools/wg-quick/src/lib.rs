@@ -5,6 +5,7 @@
 //! - [`command`], [`plan`]: what is to be done, as data: programs to run, each with what undoes it.
 //! - [`os`]: FreeBSD's and Linux's way, as functions from a configuration and what was observed to a plan. Both are
 //!   compiled everywhere, so that both are tested everywhere.
+//! - [`hook`]: the user's shell code.
 //! - [`host`]: what a plan needs of a machine; [`real`] is this one, [`dry`] only tells. [`query`]: what is asked of it.
 //! - [`up`], [`down`], [`save`]: the subcommands. [`monitor`]: keeps FreeBSD's routes to endpoints right.
 //!
@@ -18,6 +19,7 @@ pub mod dns;
 pub mod down;
 pub mod dry;
 pub mod file;
+pub mod hook;
 pub mod host;
 pub mod monitor;
 pub mod os;

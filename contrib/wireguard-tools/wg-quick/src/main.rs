@@ -31,7 +31,10 @@ fn main() -> ExitCode {
             if !text.is_empty() {
                 say(&format!("wg-quick: {text}"));
             }
-            ExitCode::FAILURE
+            match failure {
+                Failure::Hook { status, .. } => status.into(),
+                Failure::Failed(_) | Failure::Interrupted(_) => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -47,11 +50,13 @@ fn obey(order: &Order) -> Result<(), Failure> {
         }
         Order::Up { what, dry: false } => {
             be_root()?;
-            go_up(&mut real()?, &load(what, &mut Syntax)?)
+            let job = load(what, &mut Syntax)?;
+            go_up(&mut real_for(&job)?, &job)
         }
         Order::Down(what) => {
             be_root()?;
-            down::down(&mut real()?, os::native(), &load_as_it_is(what)?)
+            let job = load_as_it_is(what)?;
+            down::down(&mut real_for(&job)?, os::native(), &job)
         }
         Order::Save(what) => {
             be_root()?;
@@ -126,7 +131,15 @@ fn strip(what: &str) -> Result<(), Failure> {
 }
 
 fn real() -> Result<Real, Failure> {
-    Real::new(Voice::Stderr).or_else(|e| failed(format!("cannot catch signals: {e}")))
+    Real::new(Voice::Stderr)
+        .or_else(|e| failed(format!("cannot catch signals: {}", wgtools::error_text(&e))))
+}
+
+/// With what hooks may know.
+fn real_for(job: &Job) -> Result<Real, Failure> {
+    let mut host = real()?;
+    host.variables = wg_quick::hook::variables(job);
+    Ok(host)
 }
 
 /// Goes on as root, by sudo(8) if need be.
@@ -134,8 +147,12 @@ fn be_root() -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let program =
-        std::env::current_exe().or_else(|e| failed(format!("cannot find own program: {e}")))?;
+    let program = std::env::current_exe().or_else(|e| {
+        failed(format!(
+            "cannot find own program: {}",
+            wgtools::error_text(&e)
+        ))
+    })?;
     // Returns only if there is no such program.
     let _ = Command::new("sudo")
         .args(["-p", "wg-quick has to be root. Password of %u: ", "--"])
@@ -149,9 +166,13 @@ fn be_root() -> Result<(), Failure> {
 #[cfg(target_os = "freebsd")]
 fn watch(arguments: &[String]) -> Result<(), Failure> {
     let monitor = read_monitor(arguments)?;
-    let mut host =
-        Real::new(Voice::Log).or_else(|e| failed(format!("cannot wait for processes: {e}")))?;
-    wg_quick::monitor::run(&monitor, &mut host).or_else(|e| failed(e.to_string()))
+    let mut host = Real::new(Voice::Log).or_else(|e| {
+        failed(format!(
+            "cannot wait for processes: {}",
+            wgtools::error_text(&e)
+        ))
+    })?;
+    wg_quick::monitor::run(&monitor, &mut host).or_else(|e| failed(wgtools::error_text(&e)))
 }
 
 /// Only FreeBSD's routes need watching.
@@ -176,12 +197,7 @@ fn read_monitor(arguments: &[String]) -> Result<Monitor, Failure> {
 fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text).and_then(|()| out.flush());
-    written.or_else(|e| {
-        failed(format!(
-            "cannot write to standard output: {}",
-            wgtools::error_text(&e)
-        ))
-    })
+    written.map_err(|e| wg_quick::dry::unwritten(&e))
 }
 
 fn say(text: &str) {

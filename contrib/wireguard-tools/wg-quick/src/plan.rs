@@ -2,6 +2,7 @@
 //! Steps with what undoes them, and doing them.
 
 use crate::command::Cmd;
+use crate::hook::Code;
 use crate::host::{Failure, Host, failed, socket};
 use crate::monitor::Monitor;
 use crate::os::Os;
@@ -16,7 +17,7 @@ pub enum Action {
     /// The interface goes away, and with it what the system ties to it: addresses, MTU, routes through it.
     Delete,
     /// Shell code of the user, with `%i` replaced.
-    Hook(String),
+    Hook(Code),
     /// The route monitor begins.
     StartMonitor(Monitor),
     /// The route monitor ends.
@@ -88,6 +89,8 @@ pub struct Worker<'a> {
     /// The interface.
     pub name: &'a str,
     done: Vec<Vec<Action>>,
+    /// The first failure that [`Worker::perform_or_say`] has told.
+    pub told: Option<Failure>,
 }
 
 impl<'a> Worker<'a> {
@@ -98,6 +101,7 @@ impl<'a> Worker<'a> {
             os,
             name,
             done: Vec::new(),
+            told: None,
         }
     }
 
@@ -109,7 +113,7 @@ impl<'a> Worker<'a> {
         let result = self.perform(&step.action);
         // An interrupted program may have done its work, so that is undone too. What failed by itself has to leave
         // nothing behind by itself.
-        if !matches!(result, Err(Failure::Failed(_))) {
+        if !matches!(result, Err(Failure::Failed(_) | Failure::Hook { .. })) {
             self.done.push(step.undo);
         }
         result
@@ -133,6 +137,7 @@ impl<'a> Worker<'a> {
         let result = self.perform(action);
         if let Err(failure) = &result {
             self.host.say(&format!("wg-quick: {failure}"));
+            self.told.get_or_insert(failure.told());
         }
         result.is_ok()
     }

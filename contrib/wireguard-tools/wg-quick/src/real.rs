@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::cmd;
 use crate::command::Cmd;
+use crate::hook::Code;
 use crate::host::{Answer, Failure, Host, failed};
 use crate::monitor::Monitor;
 
@@ -50,6 +51,8 @@ pub struct Real {
     monitor: Option<Child>,
     /// Locked as long as it is open.
     lock: Option<OwnedFd>,
+    /// In the environment of hooks.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// The file that [`Host::lock`] locks. It stays: a removed file could be locked twice.
@@ -59,9 +62,15 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// and this often: for a minute.
 const LOCK_TRIES: u32 = 6_000;
 
-/// What a hook runs in: its code comes by standard input, since arguments can be seen by everybody, and the real one
+/// What a hook runs in. Its code comes by standard input, since arguments can be seen by everybody, and the real one
 /// is put back before the code begins. `@` is its descriptor.
-const HOOK: &str = "code=$(cat)\nexec <&@ @<&-\neval \"$code\"";
+const HOOK: &str = "code=$(cat)\nexec <&@ @<&-\n";
+
+/// For bash: a list is an array, as in the stock script. What is in it is not to be a pattern of files.
+fn arrays() -> String {
+    let lists = crate::hook::LISTS.map(|list| format!("{list}=(${list})"));
+    format!("set -f\n{}\nset +f\n", lists.join("\n"))
+}
 
 impl Real {
     /// Catches SIGINT, SIGTERM and SIGHUP if it is to tell things on standard error.
@@ -100,6 +109,7 @@ impl Real {
             stdin,
             monitor: None,
             lock: None,
+            variables: Vec::new(),
         })
     }
 
@@ -176,7 +186,7 @@ impl Real {
             match child.try_wait() {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) => {}
-                Err(e) => return failed(format!("lost a process: {e}")),
+                Err(e) => return failed(format!("lost a process: {}", wgtools::error_text(&e))),
             }
             if self.interrupted().is_some() && !told {
                 told = true;
@@ -246,7 +256,7 @@ impl Host for Real {
         }
     }
 
-    fn hook(&mut self, code: &str) -> Result<(), Failure> {
+    fn hook(&mut self, code: &Code) -> Result<(), Failure> {
         self.say(&format!("[#] {code}"));
         let number = self
             .stdin
@@ -257,16 +267,19 @@ impl Host for Real {
             Some(number) => HOOK.replace('@', &number.to_string()),
             None => HOOK.replace("&@ @<&-", "/dev/null"),
         };
+        const EVAL: &str = "eval \"$code\"";
         // As in the stock script: a failing command ends the hook, in a pipe too.
         let shell = if self.has_program("bash") {
+            let script = format!("{script}{}{EVAL}", arrays());
             cmd![
                 "bash", "-O", "extglob", "-e", "-o", "pipefail", "-c", script
             ]
         } else {
-            cmd!["sh", "-e", "-c", script]
+            cmd!["sh", "-e", "-c", format!("{script}{EVAL}")]
         };
-        let shell = shell.with_input(Zeroizing::new(code.as_bytes().to_vec()));
+        let shell = shell.with_input(Zeroizing::new(code.bytes().to_vec()));
         let mut command = self.shell(&shell);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::inherit());
         if self.hooks_shielded {
             leave_group(&mut command);
@@ -278,7 +291,19 @@ impl Host for Real {
         inherit(FdFlags::empty());
         let child = self.spawn(command, shell.input());
         inherit(FdFlags::CLOEXEC);
-        self.finish(&mut child?, code)
+        let mut child = child?;
+        let result = self.finish(&mut child, &code.to_string());
+        match (result, child.try_wait()) {
+            (Err(Failure::Failed(text)), Ok(Some(ended))) if !ended.success() => {
+                // What a shell says of a command that was killed.
+                let status = ended
+                    .code()
+                    .or_else(|| ended.signal().map(|signal| 128 + signal));
+                let status = status.and_then(|s| u8::try_from(s).ok()).unwrap_or(1);
+                Err(Failure::Hook { text, status })
+            }
+            (result, _) => result,
+        }
     }
 
     fn query(&mut self, cmd: &Cmd) -> Result<Answer, Failure> {
@@ -357,8 +382,12 @@ impl Host for Real {
             "[+] Route monitor for {} in the background",
             monitor.name
         ));
-        let program =
-            std::env::current_exe().or_else(|e| failed(format!("cannot find own program: {e}")))?;
+        let program = std::env::current_exe().or_else(|e| {
+            failed(format!(
+                "cannot find own program: {}",
+                wgtools::error_text(&e)
+            ))
+        })?;
         let mut command = self.command(&Cmd::new(&program.to_string_lossy(), monitor.arguments()));
         command.stdin(Stdio::piped()).stderr(Stdio::null());
         let mut child = self.spawn(command, None)?;

@@ -68,8 +68,13 @@ pub fn compose(
     shown: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
     let rest = shown.strip_prefix(b"[Interface]\n")?;
-    let mut own = String::from("[Interface]\n");
-    let mut put = |key: &str, value: &str| own += &format!("{key} = {value}\n");
+    let mut own = b"[Interface]\n".to_vec();
+    let mut line = |key: &str, value: &[u8]| {
+        for part in [key.as_bytes(), b" = ", value, b"\n"] {
+            own.extend_from_slice(part);
+        }
+    };
+    let mut put = |key: &str, value: &str| line(key, value.as_bytes());
     for address in &state.addresses {
         put("Address", address);
     }
@@ -99,11 +104,11 @@ pub fn compose(
     ];
     for (key, list) in hooks {
         for code in list {
-            put(key, code);
+            line(key, code.bytes());
         }
     }
     let mut text = Zeroizing::new(Vec::with_capacity(own.len() + rest.len()));
-    text.extend_from_slice(own.as_bytes());
+    text.extend_from_slice(&own);
     text.extend_from_slice(rest);
     Some(text)
 }

@@ -33,7 +33,7 @@ pub fn up(host: &mut dyn Host, os: &dyn Os, job: &Job, process: &str) -> Result<
         host.say(&format!("wg-quick: {failure}"));
         host.shield(true);
         clean_up(&mut worker, job, &hooks);
-        return failed("");
+        return Err(failure.told());
     }
     result
 }

@@ -12,7 +12,7 @@ use wg_quick::config::{Config, Table};
 use wg_quick::host::Failure;
 use wg_quick::os::State;
 use wg_quick::os::freebsd::FreeBsd;
-use wg_quick::{file, save};
+use wg_quick::{file, hook, save};
 use wgtools::endpoint::Syntax;
 
 fn parse(text: &str) -> Config {
@@ -50,21 +50,24 @@ fn every_key() {
     assert_eq!(config.post_up, ["c=d", "second %i %i"]);
     assert_eq!(
         (config.pre_down, config.post_down),
-        (vec!["e".to_owned()], vec!["f".to_owned()])
+        (vec![hook::Code::new(b"e")], vec![hook::Code::new(b"f")])
     );
     assert!(config.save);
     assert_eq!(config.fwmark, Some(7));
     assert_eq!(config.endpoints, ["[2001:db8::1]:7".parse().unwrap()]);
     let ips: Vec<_> = config.allowed_ips.iter().map(ToString::to_string).collect();
     assert_eq!(ips, ["10.0.0.0/8", "::/0"]);
-    assert_eq!(job("[Interface]\n").hook("%i and %i"), "wg0 and wg0");
+    assert_eq!(
+        job("[Interface]\n").hook(&hook::Code::new(b"%i and %i")),
+        "wg0 and wg0"
+    );
 }
 
 /// All errors at once, ours and wg(8)'s, each with its line.
 #[test]
 fn every_error() {
     let text = "[Interface]\nAddress = 10.0.0.1/33, 10.0.0.1/24, nonsense, 1.2.3.4/+8\nMTU = 12x\nMTU = 67\nMTU = +1500\n\
-        Table = a b\nSaveConfig = yes\nDNS = 1.2.3, a_b, c/d\nPrivateKey = short\nListenPort = 65536\nNonsense = 1\n\
+        Table = a b\nSaveConfig = yes\nDNS = 1.2.3.400, a_b, c\u{7}d\nPrivateKey = short\nListenPort = 65536\nNonsense = 1\n\
         [Peer]\nAllowedIPs = 10.0.0.0/40\nMTU = 1400\n[Peer]\nEndpoint = 1.2.3.4\n";
     let config = parse(text);
     let lines: Vec<_> = config.problems.iter().map(|p| p.line).collect();
@@ -83,8 +86,8 @@ fn every_error() {
         "+1500",
         "a b",
         "yes",
-        "1.2.3'",
-        "c/d",
+        "1.2.3.400'",
+        "c\\\\u{7}d",
         "65536",
         "10.0.0.0/40",
     ] {
@@ -131,7 +134,77 @@ fn passed_lines() {
     assert_eq!(passed("a\0b\n\0"), "ab\n");
     let bytes = Config::parse(b"[Interface]\nPostUp = \xff\nX = \xff\n", &mut Syntax);
     assert_eq!(*bytes.passed, b"[Interface]\nX = \xff\n");
-    assert_eq!(bytes.problems[0].text, "a hook is not UTF-8");
+}
+
+/// No stricter than whoever uses the value.
+#[test]
+fn what_others_understand() {
+    let file = b"[Interface]\nPostUp = true # \xe9\nPostUp = echo '\xff%i\xfe' %i\nPreUp =\nTable = 7\nTable =\nMTU = 1400\n\
+        MTU = # none\nAddress =\nDNS =\nDNS = 10.0.0.1, ~corp.example,~. 127.1, fe80::1%em0\n\
+        DNS = 9.9.9.9:9953%em0 m\xc3\xbcller.example\n\
+        Address = 10.5.0.2/255.255.255.0, 10.6.0.2/0.0.0.0 10.7.0.2/255.255.255.255\n";
+    let config = Config::parse(file, &mut Syntax);
+    assert_eq!(config.problems, []);
+    assert_eq!(config.post_up[0].bytes(), b"true # \xe9");
+    let code = config.post_up[1].for_interface("wg%i");
+    assert_eq!(code.bytes(), b"echo '\xffwg%i\xfe' wg%i");
+    assert!(config.pre_up.is_empty());
+    assert_eq!((config.table, config.mtu), (None, None));
+    let dns = ["10.0.0.1", "127.1", "fe80::1%em0", "9.9.9.9:9953%em0"];
+    assert_eq!(config.dns, dns);
+    let search = ["~corp.example", "~.", "m\u{fc}ller.example"];
+    assert_eq!(config.search, search);
+    let addresses: Vec<_> = config.addresses.iter().map(|a| (&*a.text, a.len)).collect();
+    assert_eq!(
+        addresses,
+        [
+            ("10.5.0.2/24", Some(24)),
+            ("10.6.0.2/0", Some(0)),
+            ("10.7.0.2/32", Some(32))
+        ]
+    );
+    for bad in [
+        "Address = 10.5.0.2/255.0.255.0",
+        "Address = fd00::1/255.255.255.0",
+        "Address = 10.5.0.2/255.255.255",
+        "DNS = 1.2.3.4.5",
+        "DNS = 256.1",
+        "DNS = 1..2",
+        "SaveConfig =",
+    ] {
+        let config = parse(&format!("[Interface]\n{bad}\n"));
+        assert_eq!(config.problems.len(), 1, "{bad}");
+    }
+    // What was read is written again.
+    let shown = b"[Interface]\nListenPort = 7\n";
+    let config = Config::parse(file, &mut Syntax);
+    let saved = save::compose(&config, &State::default(), &[], shown).unwrap();
+    let again = Config::parse(&saved, &mut Syntax);
+    assert_eq!(again.post_up, config.post_up);
+    assert_eq!((again.dns, again.search), (config.dns, config.search));
+}
+
+/// What hooks find in their environment: nothing secret.
+#[test]
+fn what_hooks_may_know() {
+    let job = job(&format!(
+        "[Interface]\nPrivateKey = {KEY}\nAddress = 10.0.0.1/24, fd00::1/64\nDNS = 10.0.0.2, corp.example\nMTU = 1400\n\
+         Table = 7\nSaveConfig = true\n"
+    ));
+    let variables = hook::variables(&job);
+    let get = |name: &str| &*variables.iter().find(|(n, _)| *n == name).unwrap().1;
+    assert_eq!(get("CONFIG_FILE"), "/etc/wireguard/wg0.conf");
+    assert_eq!(get("INTERFACE"), "wg0");
+    assert_eq!(get("ADDRESSES"), "10.0.0.1/24 fd00::1/64");
+    assert_eq!(
+        (get("DNS"), get("DNS_SEARCH")),
+        ("10.0.0.2", "corp.example")
+    );
+    assert_eq!(
+        (get("MTU"), get("TABLE"), get("SAVE_CONFIG")),
+        ("1400", "7", "1")
+    );
+    assert!(variables.iter().all(|(_, value)| !value.contains(KEY)));
 }
 
 #[test]
@@ -160,6 +233,13 @@ fn names_of_files() {
     assert_eq!(file::find(&FreeBsd, &at("none.conf")), Err(missing));
     let missing = Failure::Failed("`/etc/wireguard/no-such-tunnel.conf' does not exist".to_owned());
     assert_eq!(file::find(&FreeBsd, "no-such-tunnel"), Err(missing));
+    for word in ["a-tunnel-of-17-by", "w%g"] {
+        let error = file::find(&FreeBsd, word).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("`{word}' is no file, and no interface")),
+            "{error}"
+        );
+    }
 }
 
 /// Others must be able to get at both the file and its folder for a warning.

@@ -117,17 +117,28 @@ fn synchronize(change: &mut Change, current: &Device) {
 }
 
 /// `wg check`.
-pub fn check(args: &[OsString]) -> Outcome {
+pub fn check(program: &Program, args: &[OsString]) -> Outcome {
     let [file] = args else {
         return Err(Failure::Usage(Usage::Check));
     };
+    if crate::is_help(file) {
+        return Usage::Check.help(program);
+    }
     let path = file.to_string_lossy();
     let text = secret::read(Path::new(file)).map_err(|e| Failure::system(&path, &e))?;
     let mut found: Vec<ConfigError> = Vec::new();
     let mut headings = Vec::new();
+    let mut interface = None;
+    let mut has_key = false;
+    let mut typed = Vec::new();
     let mut own = |line: &config::Line<'_>| {
+        typed.extend(typography(line));
         if line.heading && line.section == config::Section::Peer {
             headings.push(line.number);
+        }
+        if line.section == config::Section::Interface {
+            interface.get_or_insert(line.number);
+            has_key |= line.value_of("PrivateKey").is_some();
         }
         match QUICK.iter().find(|name| line.value_of(name).is_some()) {
             Some(name) if line.section == config::Section::Interface => config::Claim::Wrong(
@@ -151,6 +162,15 @@ pub fn check(args: &[OsString]) -> Outcome {
         Ok(change) => found.extend(odd(&change, &headings)),
         Err(errors) => found.extend(errors),
     }
+    found.append(&mut typed);
+    if !has_key {
+        let text = "Warning: there is no PrivateKey; `wg setconf' and `wg syncconf' take away the one that the \
+                    interface has";
+        found.push(ConfigError {
+            line: interface.unwrap_or(1),
+            text: text.to_owned(),
+        });
+    }
     found.sort_by_key(|e| e.line);
     for ConfigError { line, text } in &found {
         eprintln!("{path}:{line}: {text}");
@@ -170,6 +190,31 @@ const QUICK: [&str; 9] = [
     "PostDown",
     "SaveConfig",
 ];
+
+/// A character that a word processor or a web page has put in the place of one that can be typed. In a value it is
+/// hard to tell from the right one, and what may be a secret is not shown at all.
+fn typography(line: &config::Line<'_>) -> Option<ConfigError> {
+    let text = String::from_utf8_lossy(line.clean);
+    let odd = |&c: &char| {
+        matches!(c,
+            '\'' | '"' | '\u{2018}'..='\u{201f}' | '«' | '»' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{a0}' | '\u{ad}'
+            | '\u{200b}'..='\u{200f}' | '\u{202f}' | '\u{2060}' | '\u{3000}' | '\u{feff}' | '\u{ff01}'..='\u{ff5e}')
+    };
+    let c = text.chars().find(odd)?;
+    let what = if matches!(c, '\'' | '"') {
+        format!("Warning: quotes have no meaning here; the {c} is part of the text")
+    } else {
+        format!(
+            "Warning: U+{:04X} ({}) is in this line, which no setting wants",
+            u32::from(c),
+            wgtools::visible(c.to_string().as_bytes())
+        )
+    };
+    Some(ConfigError {
+        line: line.number,
+        text: what,
+    })
+}
 
 /// What is no error, and hardly what was meant. `headings` has the lines of the peers.
 fn odd(change: &Change, headings: &[usize]) -> Vec<ConfigError> {

@@ -84,6 +84,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether a word in the place of a file or an interface asks for help.
+fn is_help(word: &std::ffi::OsStr) -> bool {
+    word == "--help" || word == "-h"
+}
+
 fn run(program: &Program, args: &[OsString]) -> Outcome {
     let Some((command, rest)) = args.split_first() else {
         return show::show(program, &[]);
@@ -108,13 +113,14 @@ fn run(program: &Program, args: &[OsString]) -> Outcome {
         "setconf" => conf::apply(program, conf::How::Set, rest),
         "addconf" => conf::apply(program, conf::How::Add, rest),
         "syncconf" => conf::apply(program, conf::How::Sync, rest),
-        "check" => conf::check(rest),
+        "check" => conf::check(program, rest),
         "genkey" => keys::generate(keys::Kind::Private, rest),
         "genpsk" => keys::generate(keys::Kind::Preshared, rest),
         "pubkey" => keys::public(program, rest),
         _ => {
             eprint!(
-                "Invalid subcommand: `{command}'\n{}",
+                "Invalid subcommand: `{}'\n{}",
+                wgtools::visible(command.as_bytes()),
                 usage::top(&program.name)
             );
             Err(Failure::Said)

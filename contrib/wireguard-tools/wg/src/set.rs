@@ -44,7 +44,10 @@ fn change(words: &[OsString]) -> Result<Change, Failure> {
     let mut change = Change::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        let invalid = || Failure::Message(format!("Invalid argument: {}", word.to_string_lossy()));
+        let invalid = || {
+            let word = wgtools::visible(word.as_bytes());
+            Failure::Message(format!("Invalid argument: {word}"))
+        };
         // The word's value; without one the word is what is wrong.
         let mut value = || words.next().ok_or_else(invalid);
         let message = Failure::Message;
@@ -106,5 +109,8 @@ fn listen_port(text: &str) -> Result<u16, Failure> {
     if text.is_empty() {
         return Err(Failure::Message("Unable to parse empty port".to_owned()));
     }
-    endpoint::port(text).map_err(|reason| Failure::Message(format!("{reason}: `{text}'")))
+    endpoint::port(text).map_err(|reason| {
+        let text = wgtools::visible(text.as_bytes());
+        Failure::Message(format!("{reason}: `{text}'"))
+    })
 }

@@ -53,10 +53,7 @@ pub fn show(program: &Program, args: &[OsString]) -> Outcome {
             View::Pretty => interfaces(program),
             _ => Err(Failure::Usage(Usage::Show)),
         },
-        Some("-h" | "--help" | "help") if matches!(view, View::Pretty) => {
-            eprintln!("{}", Usage::Show.text(&program.name));
-            Ok(())
-        }
+        Some("-h" | "--help" | "help") if matches!(view, View::Pretty) => Usage::Show.help(program),
         target => match view {
             View::Json => json::print(program, target),
             View::Watch(options) => watch::watch(program, target, &options),
@@ -77,6 +74,9 @@ pub fn showconf(program: &Program, args: &[OsString]) -> Outcome {
     let [name] = args else {
         return Err(Failure::Usage(Usage::Showconf));
     };
+    if crate::is_help(name) {
+        return Usage::Showconf.help(program);
+    }
     let device = access(program, &name.to_string_lossy())?;
     let mut out = Out::new();
     show::showconf(&mut out, &device)?;
@@ -153,7 +153,7 @@ fn print(program: &Program, target: Option<&str>, view: &View) -> Outcome {
             View::Field(name) => match Field::by_name(name) {
                 Some(field) => show::field(&mut out, &device, field, target.is_none())?,
                 None => {
-                    eprintln!("Invalid parameter: `{name}'");
+                    eprintln!("Invalid parameter: `{}'", wgtools::visible(name.as_bytes()));
                     return Err(Failure::Usage(Usage::Show));
                 }
             },

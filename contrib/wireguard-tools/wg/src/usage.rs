@@ -2,7 +2,7 @@
 //! How the commands are called.
 
 /// The version of stock wg(8) whose interface this program has. Scripts look at it.
-pub const VERSION: &str = "1.0.20210914";
+pub const VERSION: &str = "1.0.20260223";
 
 /// Where the protocol and stock wg(8) come from.
 pub const HOME: &str = "https://git.zx2c4.com/wireguard-tools/";
@@ -25,6 +25,12 @@ pub enum Usage {
 }
 
 impl Usage {
+    /// What `--help` prints.
+    pub fn help(self, program: &crate::Program) -> crate::Outcome {
+        eprintln!("{}", self.text(&program.name));
+        Ok(())
+    }
+
     /// The line to print for a program of this name.
     pub fn text(self, program: &str) -> String {
         let rest = match self {

@@ -44,7 +44,7 @@ impl Backend for Genetlink {
 
     fn get(&self, name: &str) -> io::Result<Device> {
         let mut socket = Socket::open(Some(netlink::GENERIC))?;
-        let family = family(&mut socket)?;
+        let family = family_for(&mut socket, name)?;
         dumped(|| {
             let mut message = Message::generic(family, DUMP, GET_DEVICE, VERSION);
             message.name(write::IFNAME, name)?;
@@ -56,7 +56,7 @@ impl Backend for Genetlink {
 
     fn set(&self, name: &str, change: &Change) -> io::Result<()> {
         let mut socket = Socket::open(Some(netlink::GENERIC))?;
-        let family = family(&mut socket)?;
+        let family = family_for(&mut socket, name)?;
         let mut requests = Requests::new(family, name, change, message::CAPACITY)?;
         while let Some(mut message) = requests.next_message() {
             // Only a dump can be inconsistent.
@@ -74,6 +74,25 @@ fn dumped<T>(mut dump: impl FnMut() -> io::Result<Result<T, Inconsistent>>) -> i
         }
     }
     Err(Errno::INTR.into())
+}
+
+/// The family's number, to ask about an interface.
+///
+/// # Errors
+/// ENAMETOOLONG for what is no interface's name. ENODEV where neither the family nor the interface exists: that this
+/// kernel has no WireGuard says nothing to somebody who has mistyped a name.
+fn family_for(socket: &mut Socket, name: &str) -> io::Result<u16> {
+    const IFNAMSIZ: usize = 16;
+    if name.len() >= IFNAMSIZ {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    family(socket).map_err(|e| {
+        let unknown = e.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error());
+        if unknown && !socket.has_link(name) {
+            return Errno::NODEV.into();
+        }
+        e
+    })
 }
 
 /// The number that the kernel has given to the family, which it loads for the question if it can.
@@ -160,6 +179,13 @@ mod tests {
     fn the_kernel_here() {
         assert!(Genetlink::default().interfaces().is_ok());
         let known = [Errno::NODEV, Errno::PROTONOSUPPORT, Errno::PERM].map(Errno::raw_os_error);
+        let error = Genetlink::default().get("no-such-one").unwrap_err();
+        assert_ne!(
+            error.raw_os_error(),
+            Some(Errno::PROTONOSUPPORT.raw_os_error())
+        );
+        let long = Genetlink::default().get("a-name-of-16-ch.").unwrap_err();
+        assert_eq!(long.raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
         let (get, set) = (
             Genetlink::default().get("no-such-one").unwrap_err(),
             Genetlink::default()

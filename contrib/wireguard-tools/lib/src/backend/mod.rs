@@ -5,6 +5,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::change::Change;
 use crate::device::Device;
 
@@ -68,6 +70,21 @@ impl Combined {
             _ => &self.text,
         }
     }
+
+    /// A kernel that has no such interface says nothing about a process that the caller may not look for.
+    fn why(&self, name: &str, error: io::Error) -> io::Error {
+        let unknown = [
+            Errno::NODEV,
+            Errno::NXIO,
+            Errno::OPNOTSUPP,
+            Errno::PROTONOSUPPORT,
+        ];
+        let unknown = unknown.map(|e| Some(e.raw_os_error()));
+        if unknown.contains(&error.raw_os_error()) && self.text.is_forbidden(name) {
+            return Errno::ACCESS.into();
+        }
+        error
+    }
 }
 
 impl Backend for Combined {
@@ -82,10 +99,12 @@ impl Backend for Combined {
     }
 
     fn get(&self, name: &str) -> io::Result<Device> {
-        self.of(name).get(name)
+        self.of(name).get(name).map_err(|e| self.why(name, e))
     }
 
     fn set(&self, name: &str, change: &Change) -> io::Result<()> {
-        self.of(name).set(name, change)
+        self.of(name)
+            .set(name, change)
+            .map_err(|e| self.why(name, e))
     }
 }

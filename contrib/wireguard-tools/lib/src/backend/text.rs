@@ -53,6 +53,13 @@ impl Text {
         }
     }
 
+    /// Whether the caller may not even see if there is such a process.
+    pub(super) fn is_forbidden(&self, name: &str) -> bool {
+        let path = self.directory.join(format!("{name}{SUFFIX}"));
+        let seen = std::fs::metadata(path);
+        !name.contains('/') && seen.is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     fn connect(&self, name: &str) -> Result<UnixStream, Failure> {
         let absent = |error| Failure {
             error,

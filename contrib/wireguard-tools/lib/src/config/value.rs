@@ -10,14 +10,15 @@ use zeroize::Zeroizing;
 use super::is_space;
 use crate::endpoint;
 use crate::key::{PublicKey, SecretKey, TEXT_LEN};
+use crate::visible;
 
 /// What stands for a value that may be a secret.
 const HIDDEN: &str = "(hidden)";
 
 /// A UDP port, by number or by name.
 pub(super) fn listen_port(value: &[u8]) -> Result<u16, String> {
-    let text = String::from_utf8_lossy(value);
-    endpoint::port(&text).map_err(|reason| format!("{reason}: `{text}'"))
+    let text = visible(value);
+    endpoint::port(&String::from_utf8_lossy(value)).map_err(|reason| format!("{reason}: `{text}'"))
 }
 
 /// A mark: `off`, decimal, or hexadecimal after `0x`.
@@ -33,7 +34,7 @@ pub fn fwmark(value: &[u8]) -> Result<u32, String> {
         decimal => number(decimal, 10),
     };
     number.and_then(|n| u32::try_from(n).ok()).ok_or_else(|| {
-        let text = String::from_utf8_lossy(value);
+        let text = visible(value);
         format!("Fwmark is neither 0/off nor 0-0xffffffff: `{text}'")
     })
 }
@@ -49,7 +50,7 @@ pub fn keepalive(value: &[u8]) -> Result<u16, String> {
     number(value, 10)
         .and_then(|n| u16::try_from(n).ok())
         .ok_or_else(|| {
-            let text = String::from_utf8_lossy(value);
+            let text = visible(value);
             format!("Persistent keepalive interval is neither 0/off nor 1-65535: `{text}'")
         })
 }
@@ -59,7 +60,7 @@ pub fn keepalive(value: &[u8]) -> Result<u16, String> {
 /// # Errors
 /// A text that names the value.
 pub fn public_key(value: &[u8]) -> Result<PublicKey, String> {
-    PublicKey::from_base64(value).ok_or_else(|| bad_key(&String::from_utf8_lossy(value)))
+    PublicKey::from_base64(value).ok_or_else(|| bad_key(&visible(value)))
 }
 
 /// A private or preshared key in base64.
@@ -98,7 +99,7 @@ pub fn key_file(path: &Path) -> Result<SecretKey, String> {
             Ok(0) => break,
             Ok(n) => {
                 if let Some(&b) = rest[..n].iter().find(|&&b| !is_space(b)) {
-                    let c = char::from(b);
+                    let c = visible(&[b]);
                     return Err(format!("Found trailing character in key file: `{c}'"));
                 }
             }
@@ -116,12 +117,7 @@ pub(super) fn prefix(text: &[u8], entry: &[u8]) -> Result<(IpAddr, u8), String> 
     let ip: Option<IpAddr> = std::str::from_utf8(address)
         .ok()
         .and_then(|a| a.parse().ok());
-    let ip = ip.ok_or_else(|| {
-        format!(
-            "Unable to parse IP address: `{}'",
-            String::from_utf8_lossy(address)
-        )
-    })?;
+    let ip = ip.ok_or_else(|| format!("Unable to parse IP address: `{}'", visible(address)))?;
     let most = if ip.is_ipv4() { 32 } else { 128 };
     let cidr = match parts.next() {
         None => Some(most),
@@ -130,7 +126,7 @@ pub(super) fn prefix(text: &[u8], entry: &[u8]) -> Result<(IpAddr, u8), String> 
     match cidr {
         Some(cidr) if cidr <= most => Ok((ip, cidr)),
         _ => {
-            let text = String::from_utf8_lossy(entry);
+            let text = visible(entry);
             Err(format!("AllowedIP is not in the correct format: `{text}'"))
         }
     }
@@ -159,20 +155,30 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
     u64::from_str_radix(text, radix).ok()
 }
 
-/// An unknown line as it may be printed: what could be a key that lacks its right name is hidden.
+/// An unknown line as it may be printed: what could be a key that lacks its right name, or the sign after it, is hidden.
 pub(super) fn shown(clean: &[u8]) -> String {
     // A key that lost some characters when it was copied is as secret as it was.
     let long = |text: &[u8]| text.len() >= TEXT_LEN - 4;
     let key_like = |b: &u8| b.is_ascii_alphanumeric() || b"+/=".contains(b);
-    let equals = clean.iter().position(|&b| b == b'=');
-    let (name, value) = clean.split_at(equals.unwrap_or(clean.len()));
+    let begins = |name: &[u8]| {
+        let head = clean.get(..name.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(name))
+    };
+    // No key has a colon in it, nor does one begin with these names.
+    let sign = clean.iter().position(|b| b"=:".contains(b));
+    let (name, value) = clean.split_at(sign.unwrap_or(clean.len()));
     if long(name) {
-        return HIDDEN.to_owned();
+        let known = [&b"PrivateKey"[..], b"PresharedKey"];
+        return match known.iter().find(|name| begins(name)) {
+            _ if begins(b"PublicKey") => visible(clean),
+            Some(name) => format!("{}{HIDDEN}", visible(name)),
+            None => HIDDEN.to_owned(),
+        };
     }
-    let value = value.get(1..).unwrap_or_default();
+    let (sign, value) = value.split_at(value.len().min(1));
     let public = name.eq_ignore_ascii_case(b"PublicKey");
     if !public && long(value) && value.iter().all(key_like) {
-        return format!("{}={HIDDEN}", String::from_utf8_lossy(name));
+        return format!("{}{}{HIDDEN}", visible(name), visible(sign));
     }
-    String::from_utf8_lossy(clean).into_owned()
+    visible(clean)
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use wg_quick::command::Cmd;
 use wg_quick::config::Config;
 use wg_quick::file::Job;
+use wg_quick::hook::Code;
 use wg_quick::host::{Answer, Failure, Host};
 use wg_quick::monitor::Monitor;
 use wgtools::endpoint::Syntax;
@@ -166,7 +167,7 @@ impl Host for Fake {
         }
     }
 
-    fn hook(&mut self, code: &str) -> Result<(), Failure> {
+    fn hook(&mut self, code: &Code) -> Result<(), Failure> {
         self.deed(&format!("hook {code}"))
     }
 

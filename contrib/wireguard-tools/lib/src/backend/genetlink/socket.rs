@@ -46,6 +46,11 @@ impl Socket {
         })
     }
 
+    /// Whether there is an interface of this name, of any kind.
+    pub(super) fn has_link(&self, name: &str) -> bool {
+        rustix::net::netdevice::name_to_index(&self.fd, name).is_ok()
+    }
+
     /// Sends a request and passes the messages of its reply to `each`, with their types, to the end of it.
     ///
     /// # Errors
