@@ -337,10 +337,17 @@ other_ip() {
 	busybox=$(command -v busybox || echo "$top/build/kernel-peer/root/bin/busybox")
 	[ "$1" != busybox ] || [ -x "$busybox" ] || atf_skip "busybox is not installed"
 	case $1 in
-	busybox) printf '#!/bin/sh\nexec "%s" ip "$@"\n' "$busybox" ;;
-	old) printf '#!/bin/sh\ncase " $* " in *" -j "* | *" -N "*) echo "Option \\"$1\\" is unknown" >&2; exit 255 ;; esac\nexec "%s" "$@"\n' "$real" ;;
-	failing) printf '#!/bin/sh\ncase " $* " in *" show "* | *" get "*) exit 3 ;; esac\nexec "%s" "$@"\n' "$real" ;;
-	esac >bin/ip
+	busybox) instead='' real="$busybox\" \"ip" ;;
+	old) instead='*" -j "* | *" -N "*) echo "Option \"$1\" is unknown" >&2; exit 255 ;;' ;;
+	failing) instead='*" show "* | *" get "*) exit 3 ;;' ;;
+	esac
+	cat >bin/ip <<-STUB
+		#!/bin/sh
+		case " \$* " in
+		$instead
+		esac
+		exec "$real" "\$@"
+	STUB
 	chmod +x bin/ip
 }
 
