@@ -27,6 +27,9 @@ class Install(Case):
         unit = (root / "opt/wg/lib/systemd/system/wg-quick@.service").read_text()
         self.assertIn("ExecStart=/opt/wg/bin/wg-quick up %i\n", unit)
         self.assertNotIn("@PREFIX@", unit)
+        # Who waits for the target waits for the tunnels, and the target takes them along when it starts and stops.
+        for line in ("PartOf=wg-quick.target", "Before=wg-quick.target", "WantedBy=multi-user.target wg-quick.target"):
+            self.assertIn(f"\n{line}\n", unit)
         self.programs_run(root, "/opt/wg")
 
     def test_twice_and_away(self):

@@ -207,9 +207,9 @@ MTU = 1380' "what was saved"
 	# What was saved works, and saving it again changes nothing.
 	check quick up etc/wg0.conf
 	pings a 203.0.113.1
-	grep -v AllowedIPs etc/wg0.conf >saved
+	cp etc/wg0.conf saved
 	check quick save etc/wg0.conf
-	grep -v AllowedIPs etc/wg0.conf | diff saved - || fail "saved something else"
+	diff saved etc/wg0.conf || fail "saved something else"
 	check quick down etc/wg0.conf
 	unchanged
 }
