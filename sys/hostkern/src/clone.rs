@@ -436,6 +436,23 @@ impl Kernel {
         self.ioctl(vnet, SIOCSIFFLAGS, &mut io)
     }
 
+    /// SIOCADDMULTI, SIOCDELMULTI or SIOCSIFADDR as the network stack may send them: from where
+    /// nobody must sleep, with an argument that is no `ifreq` or none.
+    ///
+    /// # Errors
+    /// ENXIO, or what the driver says.
+    pub fn ioctl_of_the_stack(
+        self: &Arc<Self>,
+        vnet: &Arc<Vnet>,
+        name: &str,
+        cmd: u64,
+    ) -> Result<(), Errno> {
+        let ifp = self.interface(vnet, name)?;
+        enter(self, Kind::Callout, Some(vnet), || {
+            result(ifp.ioctl_in_place(cmd, ptr::null_mut()))
+        })
+    }
+
     /// `ifconfig NAME debug` or `-debug`.
     ///
     /// # Errors
@@ -494,13 +511,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// Jail removal: the driver lets go of the vnet's credential. Interfaces in it are destroyed by
-    /// the caller.
+    /// Jail removal: the jail is dying from now on, and the driver lets go of the vnet's credential.
+    /// Interfaces in it are destroyed by the caller.
     ///
     /// # Errors
     /// ENXIO without a module.
     pub fn remove_prison(self: &Arc<Self>, vnet: &Arc<Vnet>) -> Result<(), Errno> {
         let ops = self.ops()?;
+        vnet.kill_prison();
         enter(self, Kind::Process, None, || {
             // SAFETY: the module is loaded; the prison lives as long as the kernel.
             unsafe { (ops.prison_remove)(vnet.prison()) }

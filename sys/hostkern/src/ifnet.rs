@@ -32,6 +32,15 @@ type Ioctl = unsafe extern "C-unwind" fn(*mut Ifnet, c_ulong, *mut u8) -> c_int;
 type Transmit = unsafe extern "C-unwind" fn(*mut Ifnet, *mut mbuf) -> c_int;
 type Reassign = unsafe extern "C-unwind" fn(*mut Ifnet, *mut Vnet, *mut c_char);
 
+/// The `struct vnet` of a vnet that the module sees.
+fn pointer_of(vnet: &Arc<Vnet>) -> *mut Vnet {
+    #[cfg(feature = "kld")]
+    if !vnet.native().is_null() {
+        return vnet.native().cast();
+    }
+    Arc::as_ptr(vnet).cast_mut()
+}
+
 /// The argument of `if_output` that `kpi_route_get` reads: `struct route` as hostkern has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RouteArg {
@@ -281,11 +290,16 @@ impl Ifnet {
 
     /// Calls the driver's ioctl routine.
     pub(crate) fn ioctl(self: &Arc<Self>, cmd: c_ulong, data: *mut u8) -> c_int {
+        check_sleep("if_ioctl");
+        self.ioctl_in_place(cmd, data)
+    }
+
+    /// The same where the driver must not sleep.
+    pub(crate) fn ioctl_in_place(self: &Arc<Self>, cmd: c_ulong, data: *mut u8) -> c_int {
         let f = self.ioctl.load(Ordering::Acquire);
         if f.is_null() {
             return 45; // EOPNOTSUPP
         }
-        check_sleep("if_ioctl");
         // SAFETY: `if_setioctlfn` stored a function of this type; the caller's buffer has the size
         // that `cmd` says.
         unsafe {
@@ -310,7 +324,7 @@ impl Ifnet {
             // SAFETY: `if_setreassignfn` stored a function of this type.
             unsafe {
                 let f: Reassign = core::mem::transmute(f);
-                f(self.pointer(), Arc::as_ptr(to).cast_mut(), ptr::null_mut());
+                f(self.pointer(), pointer_of(to), ptr::null_mut());
             }
         }
         self.vnet

@@ -50,6 +50,6 @@ pub use thread::{Kind, LockKind};
 pub use vnet::{IcmpError, Prison, Ucred, Vnet};
 
 pub use vnet::{
-    crfree, crhold, kpi_copyin, kpi_copyout, kpi_cred_current, kpi_cred_in_prison, kpi_current_fib,
-    kpi_priv_check,
+    crfree, crhold, kpi_copyin, kpi_copyout, kpi_cred_alive, kpi_cred_current, kpi_cred_governed,
+    kpi_cred_in_prison, kpi_current_fib, kpi_priv_check, kpi_vnet_current,
 };

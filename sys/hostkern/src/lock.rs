@@ -444,6 +444,16 @@ pub unsafe extern "C-unwind" fn kpi_sx_xlock(l: *mut lock) {
     unsafe { lock_exclusive(l, LockKind::Sx) }
 }
 
+/// `kpi_sx_try_xlock` of kpi_shim.h. It does not wait, so the order of locks does not matter.
+///
+/// # Safety
+/// `l` is a live lock.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_sx_try_xlock(l: *mut lock) -> c_int {
+    // SAFETY: as the caller says.
+    c_int::from(unsafe { try_lock(l, LockKind::Sx) })
+}
+
 /// `kpi_sx_xunlock` of kpi_shim.h.
 ///
 /// # Safety

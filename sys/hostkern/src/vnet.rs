@@ -4,7 +4,7 @@
 use core::ffi::{c_int, c_void};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use crate::ifnet::Ifnet;
@@ -26,15 +26,17 @@ pub struct Ucred {
     prison: Cell<*const c_void>,
 }
 
-/// `struct prison`: its address matters, and to a shim of if_wg.ko its vnet.
+/// `struct prison`: its address matters, and to a shim of if_wg.ko its vnet. What follows is ours.
 #[repr(C, align(8))]
 pub struct Prison {
-    #[cfg(not(feature = "kld"))]
-    _data: u8,
     #[cfg(feature = "kld")]
     _before: [u8; freebsd_kernel_sys::offsets::KPI_OFF_PR_VNET as usize],
     #[cfg(feature = "kld")]
     vnet: core::sync::atomic::AtomicPtr<c_void>,
+    /// It is being removed, or is gone.
+    dying: AtomicBool,
+    /// The one that it is in.
+    parent: AtomicPtr<Prison>,
 }
 
 /// Where packets to a prefix go that the backend's network shall not get.
@@ -103,12 +105,12 @@ impl Vnet {
             #[cfg(feature = "kld")]
             native: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
             prison: Prison {
-                #[cfg(not(feature = "kld"))]
-                _data: 0,
                 #[cfg(feature = "kld")]
                 _before: [0; _],
                 #[cfg(feature = "kld")]
                 vnet: core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()),
+                dying: AtomicBool::new(false),
+                parent: AtomicPtr::default(),
             },
             fib: AtomicU16::new(0),
             routes: RwLock::default(),
@@ -130,6 +132,17 @@ impl Vnet {
 
     pub(crate) fn prison(&self) -> *const c_void {
         (&raw const self.prison).cast()
+    }
+
+    /// Marks its jail as dying.
+    pub(crate) fn kill_prison(&self) {
+        self.prison.dying.store(true, Ordering::SeqCst);
+    }
+
+    /// Puts its jail into that of `parent`, which lives as long: both as long as the kernel.
+    pub fn set_parent(&self, parent: &Self) {
+        let parent = (&raw const parent.prison).cast_mut();
+        self.prison.parent.store(parent, Ordering::SeqCst);
     }
 
     #[cfg(feature = "kld")]
@@ -325,6 +338,71 @@ pub unsafe extern "C-unwind" fn kpi_cred_in_prison(cred: *const Ucred, pr: *cons
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_cred_is_here() -> bool {
     ctx(|c| !c.who.get().is_null() && c.who.get() == c.vnet.get())
+}
+
+/// jail(9): whether the jail is not being removed.
+///
+/// # Safety
+/// `pr` is a jail of this kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn prison_isalive(pr: *const Prison) -> bool {
+    // SAFETY: as the caller says.
+    !unsafe { (*pr).dying.load(Ordering::SeqCst) }
+}
+
+/// jail(9): whether `child` is in `parent`, at any depth.
+///
+/// # Safety
+/// Both are jails of this kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn prison_ischild(
+    parent: *const Prison,
+    child: *const Prison,
+) -> c_int {
+    let mut at = child;
+    loop {
+        // SAFETY: as the caller says; parents live as long as the kernel.
+        at = unsafe { (*at).parent.load(Ordering::SeqCst) };
+        if at.is_null() || core::ptr::eq(at, parent) {
+            return c_int::from(!at.is_null());
+        }
+    }
+}
+
+/// `kpi_cred_alive` of kpi_shim.h.
+///
+/// # Safety
+/// `cred` is a live credential.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_cred_alive(cred: *const Ucred) -> bool {
+    // SAFETY: as the caller says; vnets live as long as the kernel.
+    unsafe { prison_isalive(&raw const (*of_cred(cred)).prison) }
+}
+
+/// `kpi_cred_governed` of kpi_shim.h.
+///
+/// # Safety
+/// `cred` is a live credential.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_cred_governed(cred: *const Ucred) -> bool {
+    let Some(mine) = current() else {
+        violation(
+            "vnet",
+            format_args!("kpi_cred_governed outside of a process"),
+        );
+    };
+    let mine = &raw const mine.prison;
+    // SAFETY: as the caller says; vnets live as long as the kernel.
+    unsafe {
+        let other = &raw const (*of_cred(cred)).prison;
+        core::ptr::eq(mine, other) || prison_ischild(mine, other) != 0
+    }
+}
+
+/// `kpi_vnet_current` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_vnet_current() -> *const Vnet {
+    ctx(|c| c.vnet.get())
 }
 
 /// `kpi_num_fibs` of kpi_shim.h: as many as there can be.

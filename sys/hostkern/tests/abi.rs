@@ -60,7 +60,7 @@ fn functions() {
         c7 task: taskqgroup_attach_cpu;
         c1 lock: kpi_mtx_destroy kpi_mtx_lock kpi_mtx_trylock kpi_mtx_unlock kpi_rw_destroy
             kpi_rw_rlock kpi_rw_runlock kpi_rw_wlock kpi_rw_wunlock kpi_sx_destroy kpi_sx_slock
-            kpi_sx_sunlock kpi_sx_xlock kpi_sx_xunlock;
+            kpi_sx_sunlock kpi_sx_xlock kpi_sx_try_xlock kpi_sx_xunlock;
         c2 lock: kpi_mtx_init kpi_rw_init kpi_sx_init;
         c1 callout: kpi_callout_init kpi_callout_stop kpi_callout_drain;
         c4 callout: kpi_callout_reset_at;
@@ -85,6 +85,9 @@ fn functions() {
     assert_eq!(c1(sys::kpi_priv_check), c1(hk::kpi_priv_check));
     assert_eq!(c0(sys::kpi_cred_current), c0(hk::kpi_cred_current));
     assert_eq!(c2(sys::kpi_cred_in_prison), c2(hk::kpi_cred_in_prison));
+    assert_eq!(c1(sys::kpi_cred_alive), c1(hk::kpi_cred_alive));
+    assert_eq!(c1(sys::kpi_cred_governed), c1(hk::kpi_cred_governed));
+    assert_eq!(c0(sys::kpi_vnet_current), c0(hk::kpi_vnet_current));
     assert_eq!(c0(sys::kpi_current_fib), c0(hk::kpi_current_fib));
     assert_eq!(c3(sys::kpi_copyin), c3(hk::kpi_copyin));
     assert_eq!(c3(sys::kpi_copyout), c3(hk::kpi_copyout));

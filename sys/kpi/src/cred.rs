@@ -43,6 +43,23 @@ pub fn fib_exists(fib: u16) -> bool {
     u32::from(fib) < unsafe { sys::kpi_num_fibs() }
 }
 
+/// A network stack instance, only to be compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VnetId(usize);
+
+impl VnetId {
+    /// The present one's, if there is one. Any context.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        // SAFETY: no argument, any context.
+        Self::of(unsafe { sys::kpi_vnet_current() })
+    }
+
+    pub(crate) fn of(vnet: *const sys::vnet) -> Option<Self> {
+        (!vnet.is_null()).then(|| Self(vnet.addr()))
+    }
+}
+
 /// A jail that is being removed.
 pub struct Prison(sys::prison);
 
@@ -97,6 +114,23 @@ impl Cred {
     pub fn is_in(&self, prison: &Prison) -> bool {
         // SAFETY: both are live.
         unsafe { sys::kpi_cred_in_prison(self.cred.as_ptr(), &raw const prison.0) }
+    }
+
+    /// Whether its jail is neither being removed nor gone.
+    /// [`crate::ifnet::IfDriver::cred_gone`] tells of what comes after the answer yes.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        // SAFETY: live; any context.
+        unsafe { sys::kpi_cred_alive(self.cred.as_ptr()) }
+    }
+
+    /// Whether the calling thread's jail is the credential's, or one that the credential's is in:
+    /// then a privilege of the thread is one over what the credential has. Any context that runs on
+    /// behalf of a process.
+    #[must_use]
+    pub fn is_governed(&self) -> bool {
+        // SAFETY: live; any context.
+        unsafe { sys::kpi_cred_governed(self.cred.as_ptr()) }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::ucred {

@@ -146,7 +146,8 @@ impl<T: ?Sized> Mutex<T> {
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         // SAFETY: initialised; the guard releases it when it was taken.
         let taken = unsafe { sys::kpi_mtx_trylock(self.raw.get()) };
-        (taken != 0).then_some(MutexGuard {
+        // Made only then: a guard that is dropped releases.
+        (taken != 0).then(|| MutexGuard {
             lock: self,
             _thread: PhantomData,
         })
@@ -225,6 +226,19 @@ impl<T: ?Sized> SxLock<T> {
             lock: self,
             _thread: PhantomData,
         }
+    }
+}
+
+impl<T: ?Sized> SxLock<T> {
+    /// Takes it exclusively if nobody holds it. Does not wait, so any context will do that a holder
+    /// may be in.
+    pub fn try_write(&self) -> Option<ExclusiveGuard<'_, T>> {
+        // SAFETY: initialised; the guard releases it when it was taken.
+        let taken = unsafe { sys::kpi_sx_try_xlock(self.raw.get()) };
+        (taken != 0).then(|| ExclusiveGuard {
+            lock: self,
+            _thread: PhantomData,
+        })
     }
 }
 

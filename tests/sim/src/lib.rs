@@ -56,6 +56,8 @@ pub mod errno {
 pub const SIOCSWG: u64 = 0xc020_69d2;
 /// SIOCGWG.
 pub const SIOCGWG: u64 = 0xc020_69d3;
+/// SIOCSTUNFIB.
+pub const SIOCSTUNFIB: u64 = 0x8020_695f;
 /// Where everybody listens.
 pub const PORT: u16 = 51820;
 

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Interfaces that come and go: units, names, vnets, jails, the module.
 
-use hostkern::sim::{Sim, for_seeds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hostkern::sim::{Host, Sim, for_seeds};
+use hostkern::{Errno, Kernel};
 use wgsim_tests::errno::{EBUSY, EEXIST, EINVAL, ENXIO, EPERM};
 use wgsim_tests::{
-    Conf, Node, PORT, PeerConf, SIOCGWG, assert_ping, assert_works, finish, handshakes, module,
-    packet, pair, private_key, public_key, secs, try_send, world,
+    Conf, Node, PORT, PeerConf, SIOCGWG, SIOCSTUNFIB, accepted, assert_ping, assert_works, finish,
+    handshakes, module, packed, packet, pair, private_key, public_key, refused, secs, try_send,
+    world,
 };
 
 #[test]
@@ -180,17 +185,8 @@ fn an_interface_in_another_vnet_than_its_sockets() {
         assert!(sim.sockets(&jail).is_empty());
         assert_eq!(sim.sockets(&a.host).len(), 2, "the sockets are at home");
         assert_ping(&sim, &moved, &b);
-        moved
-            .set(
-                &sim,
-                &Conf {
-                    port: Some(4444),
-                    ..Conf::default()
-                },
-            )
-            .unwrap();
-        assert!(sim.sockets(&a.host).iter().all(|s| s.port == 4444));
         assert!(try_send(&sim, &moved, &b, 1, secs(1)));
+        the_sockets_are_another_s(&sim, &moved, &a.host);
         // ICMP goes to the vnet where the sender is.
         assert!(
             moved
@@ -203,6 +199,183 @@ fn an_interface_in_another_vnet_than_its_sockets() {
         a.up(&sim, true);
         assert_works(&sim, &a, &b);
         finish(sim, &[&a, &b]);
+    });
+}
+
+/// The root of the jail that an interface was given to may set what is the interface's, but not how its sockets present
+/// themselves in the network of its home.
+fn the_sockets_are_another_s(sim: &Sim, moved: &Node, home: &Host) {
+    let sockets = || {
+        let of = sim.sockets(home);
+        assert_eq!(of.len(), 2);
+        of
+    };
+    let before = sockets();
+    for conf in [
+        Conf {
+            port: Some(4444),
+            ..Conf::default()
+        },
+        Conf {
+            port: Some(0),
+            ..Conf::default()
+        },
+        Conf {
+            cookie: Some(7),
+            ..Conf::default()
+        },
+        Conf {
+            cookie: Some(7),
+            key: Some(private_key(9)),
+            replace_peers: true,
+            ..Conf::default()
+        },
+    ] {
+        refused(sim, moved, "another's sockets", packed(&conf), EPERM);
+    }
+    assert_eq!(tunnel_fib(sim, moved, 3), Err(EPERM));
+    assert_eq!(sockets(), before);
+    // The values that they have are no change; all else is the jail's.
+    let same = Conf {
+        port: Some(PORT),
+        cookie: Some(0),
+        peers: vec![PeerConf::node(9, &["10.9.0.0/16"])],
+        ..Conf::default()
+    };
+    accepted(sim, moved, "what they have", packed(&same));
+    assert_eq!(tunnel_fib(sim, moved, 0), Ok(()));
+    let peer = PeerConf {
+        remove: true,
+        ..PeerConf::node(9, &[])
+    };
+    moved.peer(sim, peer);
+}
+
+/// `ifconfig wg0 tunnelfib N`.
+fn tunnel_fib(sim: &Sim, node: &Node, fib: u32) -> Result<(), Errno> {
+    let mut io = [0; 32];
+    io[..node.ifname.len()].copy_from_slice(node.ifname.as_bytes());
+    io[16..20].copy_from_slice(&fib.to_ne_bytes());
+    sim.ioctl(&node.host, SIOCSTUNFIB, &mut io)
+}
+
+/// Root of a jail has the say over the sockets of jails within it.
+#[test]
+fn sockets_that_live_in_a_jail_of_ours() {
+    for_seeds(4, |seed| {
+        let sim = world(seed);
+        let (a, b) = pair(&sim);
+        let outer = sim.host("outer", &[]);
+        let middle = sim.host("middle", &[]);
+        middle.set_parent(&outer);
+        a.host.set_parent(&middle);
+        sim.kernel().move_to(&a.host, "wg0", &outer).unwrap();
+        let moved = Node {
+            host: outer,
+            ifname: "wg0".into(),
+            n: 1,
+        };
+        moved.up(&sim, true);
+        let conf = Conf {
+            port: Some(4444),
+            cookie: Some(5),
+            ..Conf::default()
+        };
+        accepted(&sim, &moved, "port and cookie", packed(&conf));
+        assert!(sim.sockets(&a.host).iter().all(|s| s.port == 4444));
+        assert_eq!(tunnel_fib(&sim, &moved, 3), Ok(()));
+        assert_works(&sim, &moved, &b);
+        finish(sim, &[&moved, &b]);
+    });
+}
+
+/// The hook that tells of a jail's end has run before the interface is there.
+#[test]
+fn no_interface_is_made_in_a_jail_on_its_way_out() {
+    for_seeds(4, |seed| {
+        let sim = world(seed);
+        let h = sim.host("a", &["192.0.2.1"]);
+        assert_eq!(sim.create(&h, "wg").unwrap(), "wg0");
+        sim.destroy(&h, "wg0").unwrap();
+        sim.kernel().remove_prison(&h).unwrap();
+        for _ in 0..3 {
+            assert_eq!(sim.create(&h, "wg"), Err(EBUSY));
+        }
+        assert!(sim.kernel().interfaces(&h).is_empty());
+        // No credential is left that would hold the jail.
+        sim.finish();
+    });
+}
+
+/// What the host does in the moment in which a jail's request holds the configuration and sleeps.
+fn amid_a_request(sim: &Sim, a: &Node, f: impl FnOnce(&Arc<Kernel>) + Send + 'static) {
+    let done = Arc::new(AtomicBool::new(false));
+    let mark = done.clone();
+    sim.amid_sleep(move |k| {
+        f(k);
+        mark.store(true, Ordering::SeqCst);
+    });
+    // It waits for the old sockets' epoch, with the configuration held.
+    let conf = Conf {
+        port: Some(4444),
+        ..Conf::default()
+    };
+    a.set(sim, &conf).expect("the request");
+    assert!(done.load(Ordering::SeqCst), "it came in between");
+}
+
+#[test]
+fn a_jail_goes_amid_a_request() {
+    for_seeds(16, |seed| {
+        let sim = world(seed);
+        let (a, b) = pair(&sim);
+        assert_ping(&sim, &a, &b);
+        // Another one's end, too, does not wait for this jail's request.
+        let other = sim.host("other", &[]);
+        amid_a_request(&sim, &a, move |k| k.remove_prison(&other).unwrap());
+        assert!(a.ifnet(&sim).is_running());
+        assert_ping(&sim, &a, &b);
+        let home = a.host.clone();
+        a.set(
+            &sim,
+            &Conf {
+                port: Some(PORT),
+                ..Conf::default()
+            },
+        )
+        .unwrap();
+        amid_a_request(&sim, &a, move |k| k.remove_prison(&home).unwrap());
+        assert!(!a.ifnet(&sim).is_running());
+        assert_eq!(a.ifnet(&sim).link_state(), 1);
+        assert!(sim.sockets(&a.host).is_empty());
+        a.up(&sim, true);
+        assert!(!a.ifnet(&sim).is_running(), "it has no home any more");
+        finish(sim, &[&a, &b]);
+    });
+}
+
+#[test]
+fn an_interface_moves_amid_a_request() {
+    for_seeds(16, |seed| {
+        let sim = world(seed);
+        let (a, b) = pair(&sim);
+        assert_ping(&sim, &a, &b);
+        let done = handshakes(&sim);
+        let (from, to) = (a.host.clone(), sim.host("jail", &[]));
+        let there = to.clone();
+        amid_a_request(&sim, &a, move |k| k.move_to(&from, "wg0", &there).unwrap());
+        let moved = Node {
+            host: to,
+            ifname: "wg0".into(),
+            n: 1,
+        };
+        assert!(!moved.ifnet(&sim).is_running());
+        assert!(sim.sockets(&a.host).is_empty());
+        moved.up(&sim, false);
+        moved.up(&sim, true);
+        assert_works(&sim, &moved, &b);
+        assert!(handshakes(&sim) > done, "its sessions were wiped");
+        finish(sim, &[&moved, &b]);
     });
 }
 

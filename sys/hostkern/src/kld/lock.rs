@@ -46,6 +46,15 @@ macro_rules! by_lock {
     )*};
 }
 
+pub(super) unsafe extern "C-unwind" fn sx_try_xlock(
+    l: *mut lock,
+    _file: *const c_char,
+    _line: c_int,
+) -> c_int {
+    // SAFETY: what the kernel's function asks of its caller.
+    unsafe { host::kpi_sx_try_xlock(l) }
+}
+
 // Those that return nothing in C leave something where a result would be.
 by_lock! {
     sx_init(name: *const c_char, _flags: c_int) = kpi_sx_init(name);

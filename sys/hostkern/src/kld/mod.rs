@@ -245,6 +245,7 @@ pub fn functions() -> HashMap<&'static str, usize> {
         _rw_runlock_cookie = lock::rw_runlock, _rw_wlock_cookie = lock::rw_wlock, _rw_wunlock_cookie = lock::rw_wunlock,
         sx_init_flags = lock::sx_init, sx_destroy = lock::sx_destroy, _sx_slock = lock::sx_slock,
         _sx_sunlock = lock::sx_sunlock, _sx_xlock = lock::sx_xlock, _sx_xunlock = lock::sx_xunlock,
+        sx_try_xlock_ = lock::sx_try_xlock,
         // Time, random numbers, messages, vector registers
         binuptime = misc::binuptime, getbinuptime = misc::getbinuptime, nanotime = misc::nanotime, arc4random_buf = misc::arc4random_buf,
         callout_init = misc::callout_init, callout_reset_sbt_on = misc::callout_reset_sbt_on,
@@ -253,7 +254,8 @@ pub fn functions() -> HashMap<&'static str, usize> {
         kern_getenv = misc::kern_getenv, freeenv = misc::freeenv, pause_sbt = misc::pause_sbt,
         // The calling thread
         priv_check = misc::priv_check, copyin = host_vnet::kpi_copyin, copyout = host_vnet::kpi_copyout,
-        crhold = host_vnet::crhold, crfree = host_vnet::crfree,
+        crhold = host_vnet::crhold, crfree = host_vnet::crfree, prison_isalive = host_vnet::prison_isalive,
+        prison_ischild = host_vnet::prison_ischild,
         // epoch(9), gtaskqueue(9)
         _epoch_enter_preempt = epoch::_epoch_enter_preempt, _epoch_exit_preempt = epoch::_epoch_exit_preempt,
         epoch_call = epoch::epoch_call, epoch_drain_callbacks = epoch::epoch_drain_callbacks,

@@ -409,6 +409,12 @@ impl Sim {
         self.machine.at(delay.as_nanos() as u64, false, Box::new(f));
     }
 
+    /// Does something when a frame sleeps next, which stays asleep meanwhile: what must not wait for
+    /// a lock that is held over a sleep.
+    pub fn amid_sleep(&self, f: impl FnOnce(&Arc<Kernel>) + Send + 'static) {
+        self.machine.amid_sleep(Box::new(f));
+    }
+
     /// Sends an IP packet of the host into an interface after a delay. Unlike what [`at`](Self::at)
     /// does, this happens above sleeping frames too: the output path takes no lock that is held
     /// over a sleep. Errors are the sender's, who is not there.

@@ -59,6 +59,8 @@ struct Sched {
     steps: u64,
     /// Second references to packets that the driver got, so that it sees shared storage.
     kept: Vec<Packet>,
+    /// What happens when a frame sleeps next.
+    amid_sleep: Option<Action>,
 }
 
 /// Simulation's machine.
@@ -90,6 +92,7 @@ impl SimMachine {
                 explained: false,
                 steps: 0,
                 kept: Vec::new(),
+                amid_sleep: None,
             }),
             trace: Mutex::new(Trace::new(400)),
         }
@@ -142,6 +145,11 @@ impl SimMachine {
         s.seq += 1;
         let key = (s.now + delay, s.seq);
         s.events.insert(key, Event { action, nested });
+    }
+
+    /// Runs `action` when a frame sleeps next, above it.
+    pub fn amid_sleep(&self, action: Action) {
+        self.lock().amid_sleep = Some(action);
     }
 
     /// Packets and processes that are under way.
@@ -347,6 +355,10 @@ impl Machine for Arc<SimMachine> {
     fn wait(&self, what: &str, done: &mut dyn FnMut() -> bool) {
         let k = kernel().arc();
         let limit = SimMachine::uptime_ns(self) + SLEEP_LIMIT;
+        let amid = self.lock().amid_sleep.take();
+        if let Some(action) = amid {
+            action(&k);
+        }
         while !done() {
             if self.step(&k, true) {
                 continue;

@@ -10,7 +10,7 @@ use kpi_alloc::{How, KArc, KVec, Sleepable};
 
 use super::handle::{Counter, IfNet};
 use super::netmap;
-use crate::cred::Prison;
+use crate::cred::{Prison, VnetId};
 use crate::epoch::{Epoch, epoch_wait, in_net_epoch, net_epoch};
 use crate::ioctl::Ioctl;
 use crate::mbuf::Mbuf;
@@ -56,12 +56,25 @@ pub trait IfDriver: Send + Sync + Sized + 'static {
     /// lines.
     fn create(ifp: IfNet, module: &KArc<Self::Module>, cx: &Sleepable) -> Result<KArc<Self>>;
 
-    /// The interface is attached.
-    fn attached(_this: &KArc<Self>, _cx: &Sleepable) {}
+    /// The interface is attached, and every hook that concerns it finds it from now on. An error
+    /// destroys it, and is what its creator gets.
+    fn attached(_this: &KArc<Self>, _cx: &Sleepable) -> Result {
+        Ok(())
+    }
+
+    /// The interface is about to be destroyed, as soon as the calls that run have returned: a hint
+    /// to those that take long.
+    fn leaving(_this: &KArc<Self>) {}
 
     /// Stops everything. When this returns, no socket, task or timer of the driver's runs or uses
     /// the interface any more. The kernel calls nothing of the driver during or after this.
     fn destroy(this: &KArc<Self>, cx: &Sleepable);
+
+    /// Whether the driver has nothing to do for an ioctl that is to succeed. Such a one is answered
+    /// without a lock: the network stack may send it from where it must not sleep.
+    fn ignores(_cmd: u64) -> bool {
+        false
+    }
 
     /// An ioctl. Several may run at once. `ENOTTY` for what is not known.
     fn ioctl(this: &KArc<Self>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result;
@@ -71,10 +84,12 @@ pub trait IfDriver: Send + Sync + Sized + 'static {
     /// answers what it does not send.
     fn output(&self, ep: &Epoch, m: Mbuf, af: Family, route_mtu: Option<u32>) -> Result;
 
-    /// The interface moves to another vnet: it must go down. Its sockets stay where they are.
-    fn reassign(this: &KArc<Self>, cx: &Sleepable);
+    /// The interface moves to another vnet: it must go down. Its sockets stay where they are. The
+    /// caller holds locks of the whole host: do not wait for what somebody in a jail may hold.
+    fn reassign(this: &KArc<Self>, to: Option<VnetId>, cx: &Sleepable);
 
-    /// A jail is being removed: let go of a credential of it, with all that needs one.
+    /// A jail is being removed: let go of a credential of it, with all that needs one. The caller
+    /// holds the lock of all jails: do not wait for what somebody in a jail may hold.
     fn cred_gone(this: &KArc<Self>, prison: &Prison, cx: &Sleepable);
 }
 
@@ -144,7 +159,10 @@ pub(crate) unsafe fn create<D: IfDriver>(
         teardown(&softc, state, cx);
         return Err(Errno::ENOMEM);
     }
-    D::attached(&softc.driver, cx);
+    if let Err(e) = D::attached(&softc.driver, cx) {
+        teardown(&softc, state, cx);
+        return Err(e);
+    }
     Ok(result)
 }
 
@@ -239,6 +257,7 @@ fn teardown<D: IfDriver>(softc: &KArc<Softc<D>>, state: &KArc<State<D>>, cx: &Sl
         let at = interfaces.iter().position(|s| KArc::ptr_eq(s, softc));
         (pointer, at.and_then(|i| interfaces.swap_remove(i)))
     };
+    D::leaving(&softc.driver);
     drop(softc.gate.write(cx));
     epoch_wait(cx);
 
@@ -329,6 +348,9 @@ unsafe extern "C" fn ioctl<D: IfDriver>(
     cmd: c_ulong,
     data: sys::caddr_t,
 ) -> c_int {
+    if D::ignores(cmd) {
+        return 0;
+    }
     // SAFETY: the kernel's argument for this command, through this call.
     let mut io = unsafe { Ioctl::new(cmd, data) };
     // SAFETY: the contract.
@@ -342,13 +364,13 @@ unsafe extern "C" fn ioctl<D: IfDriver>(
 /// Called by the kernel for an interface with methods of `D`; may sleep.
 unsafe extern "C" fn reassign<D: IfDriver>(
     ifp: *mut sys::ifnet,
-    _to: *mut sys::vnet,
+    to: *mut sys::vnet,
     _unused: *mut c_char,
 ) {
     // SAFETY: the contract. An interface that is being destroyed is down already.
     let _ = unsafe {
         with_driver::<D>(ifp, |driver, cx| {
-            D::reassign(driver, cx);
+            D::reassign(driver, VnetId::of(to), cx);
             Ok(())
         })
     };

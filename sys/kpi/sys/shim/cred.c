@@ -42,6 +42,26 @@ kpi_cred_is_here(void)
 	return (cred != NULL && CRED_TO_VNET(cred) == curvnet);
 }
 
+bool
+kpi_cred_alive(const struct ucred *cred)
+{
+	return (prison_isalive(cred->cr_prison));
+}
+
+bool
+kpi_cred_governed(const struct ucred *cred)
+{
+	struct prison *mine = curthread->td_ucred->cr_prison;
+
+	return (mine == cred->cr_prison || prison_ischild(mine, cred->cr_prison));
+}
+
+const struct vnet *
+kpi_vnet_current(void)
+{
+	return (curvnet);
+}
+
 uint32_t
 kpi_current_fib(void)
 {

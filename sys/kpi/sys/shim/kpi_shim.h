@@ -101,6 +101,7 @@ void	 kpi_sx_destroy(struct sx *sx);				/* any */
 void	 kpi_sx_slock(struct sx *sx);				/* sleep, this and those below */
 void	 kpi_sx_sunlock(struct sx *sx);
 void	 kpi_sx_xlock(struct sx *sx);
+int	 kpi_sx_try_xlock(struct sx *sx);			/* 0: somebody holds it.  any */
 void	 kpi_sx_xunlock(struct sx *sx);
 
 /* ---- time, randomness, log, FPU (misc.c) ----------------------------------------------------------------------- */
@@ -161,6 +162,12 @@ bool	 kpi_cred_in_prison(const struct ucred *cred, const struct prison *pr);
  * what somebody asked for in a thread of its own, as netlink(4) does.  any.
  */
 bool	 kpi_cred_is_here(void);
+/* Whether the credential's prison is neither dying nor gone.  Once it is not, the jail hook comes or has come.  any. */
+bool	 kpi_cred_alive(const struct ucred *cred);
+/* Whether the credential's prison is the calling thread's, or below it.  any. */
+bool	 kpi_cred_governed(const struct ucred *cred);
+/* The present vnet, only to be compared; NULL: there is none.  any. */
+const struct vnet *kpi_vnet_current(void);
 /* The calling process's FIB.  any. */
 uint32_t kpi_current_fib(void);
 /* Number of routing tables of the present vnet, at least 1.  any. */

@@ -106,6 +106,12 @@ kpi_sx_xlock(struct sx *sx)
 	sx_xlock(sx);
 }
 
+int
+kpi_sx_try_xlock(struct sx *sx)
+{
+	return (sx_try_xlock(sx));
+}
+
 void
 kpi_sx_xunlock(struct sx *sx)
 {

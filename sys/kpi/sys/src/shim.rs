@@ -51,6 +51,7 @@ kernel_functions! {
     pub fn kpi_sx_slock(sx: *mut sx);
     pub fn kpi_sx_sunlock(sx: *mut sx);
     pub fn kpi_sx_xlock(sx: *mut sx);
+    pub fn kpi_sx_try_xlock(sx: *mut sx) -> c_int;
     pub fn kpi_sx_xunlock(sx: *mut sx);
 
     pub fn kpi_uptime_ns() -> u64;
@@ -74,6 +75,9 @@ kernel_functions! {
     pub fn kpi_cred_current() -> *mut ucred;
     pub fn kpi_cred_in_prison(cred: *const ucred, pr: *const prison) -> bool;
     pub fn kpi_cred_is_here() -> bool;
+    pub fn kpi_cred_alive(cred: *const ucred) -> bool;
+    pub fn kpi_cred_governed(cred: *const ucred) -> bool;
+    pub fn kpi_vnet_current() -> *const vnet;
     pub fn kpi_current_fib() -> u32;
     pub fn kpi_num_fibs() -> u32;
     pub fn kpi_copyin(uaddr: *const c_void, kaddr: *mut c_void, len: usize) -> c_int;

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kpi::callout::{Callout, Expire};
-use kpi::cred::{Cred, Prison, Priv, current_fib, priv_check};
+use kpi::cred::{Cred, Prison, Priv, VnetId, current_fib, priv_check};
 use kpi::epoch::{Epoch, EpochArc, EpochCell, epoch_drain_callbacks, net_epoch};
 use kpi::ifnet::{Counter, IcmpReason, IfDriver, IfNet, Module};
 use kpi::ioctl::*;
@@ -291,7 +291,7 @@ impl IfDriver for Toy {
         Ok(())
     }
 
-    fn reassign(this: &KArc<Self>, cx: &Sleepable) {
+    fn reassign(this: &KArc<Self>, _to: Option<VnetId>, cx: &Sleepable) {
         Self::down(this, cx);
     }
 

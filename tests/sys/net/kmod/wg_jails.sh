@@ -26,10 +26,16 @@ moved_body() {
 	eventually 10 on a jexec within ping -nq -c 1 -t 2 10.77.0.2
 	has "$(on a sockstat -46lq -P udp -p 51820)" 51820
 	is "$(on a jexec within sockstat -46lq -P udp -p 51820)" "" "sockets inside"
-	# Its root configures it.
-	check on a jexec within wg set wg0 listen-port 51821
+	# Its root configures it, but the sockets are another's.
+	check on a jexec within wg set wg0 peer "$(pub b)" persistent-keepalive 25
+	check on a jexec within wg set wg0 listen-port 51820
+	refuse on a jexec within wg set wg0 listen-port 51821
+	refuse on a jexec within wg set wg0 fwmark 7
+	refuse on a jexec within ifconfig wg0 tunnelfib 1
+	has "$(on a sockstat -46lq -P udp -p 51820)" 51820
 	eventually 10 on a jexec within ping -nq -c 1 -t 2 10.77.0.2
 	check on a ifconfig wg0 -vnet within
+	check on a wg set wg0 listen-port 51821
 	has "$(on a ifconfig -l)" wg0
 	check on a jail -r within
 }
@@ -48,6 +54,22 @@ removed_body() {
 		eventually 20 gone a
 		eventually 20 gone b
 		ifconfig "$left" destroy
+	done
+	unload
+}
+
+kmod_case removed_amid_create 90 "a jail goes while its root makes interfaces, and none holds it back"
+removed_amid_create_body() {
+	load
+	for _ in 1 2 3 4 5 6 7 8; do
+		jailed busy
+		for _ in 1 2 3; do
+			on busy sh -c 'while :; do n=$(ifconfig wg create) && ifconfig "$n" up; done' >/dev/null 2>&1 &
+		done
+		sleep 1
+		check jail -r busy
+		eventually 20 gone busy
+		wait
 	done
 	unload
 }

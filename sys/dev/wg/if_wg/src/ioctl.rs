@@ -15,12 +15,19 @@ use crate::softc::{MAX_MTU, Softc};
 /// about 400; the bound is there for the hosts of jails, whose root may call this.
 const MAX_SET: usize = 64 << 20;
 
+/// Commands that need nothing of us: addresses and multicast groups. IPv6 joins and leaves groups
+/// where it must not sleep, so these are answered before any lock.
+pub(crate) fn ignores(cmd: u64) -> bool {
+    matches!(
+        cmd,
+        ioctl::SIOCSIFADDR | ioctl::SIOCADDMULTI | ioctl::SIOCDELMULTI
+    )
+}
+
 pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     match io.cmd() {
         ioctl::SIOCSWG => set(this, io, cx),
         ioctl::SIOCGWG => get(this, io, cx),
-        // Addresses, and multicast groups, need nothing of us.
-        ioctl::SIOCSIFADDR | ioctl::SIOCADDMULTI | ioctl::SIOCDELMULTI => Ok(()),
         ioctl::SIOCSIFFLAGS => {
             if this.ifp.is_up() {
                 // The kernel does not tell ifconfig(8) of this error, so it has to be told here.
@@ -43,7 +50,7 @@ pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -
             _ => Err(Errno::EINVAL),
         },
         ioctl::SIOCGTUNFIB => {
-            let fib = this.config.read(cx).fib;
+            let fib = this.read_config(cx, |config| config.fib);
             io.arg::<IfReqFib>()?.fib = u32::from(fib);
             Ok(())
         }
@@ -85,7 +92,9 @@ fn get(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     let privileged = priv_check(Priv::NetWg).is_ok();
     let arg = io.arg::<WgDataIo>()?;
     let mut message = KVec::new();
-    let view = crate::get::View::of(this, &this.config.read(cx), privileged, cx)?;
+    let view = this.read_config(cx, |config| {
+        crate::get::View::of(this, config, privileged, cx)
+    })?;
     let size = view.size()?;
     if arg.size == 0 {
         arg.size = size;

@@ -13,6 +13,7 @@ use wg::allowedips::Prefix;
 
 use crate::codec::Entry;
 use crate::peer::{Own, Owner, Peer};
+use crate::set::check_alive;
 use crate::softc::{Config, Routes, Softc};
 use crate::stats;
 
@@ -83,6 +84,7 @@ impl<'a> RoutePlan<'a> {
         }
         for ip in entry.allowed_ips() {
             self.steps = self.steps.wrapping_add(1);
+            check_alive(self.sc)?;
             // The length was validated with the request.
             let prefix = Prefix::new(ip.addr, ip.cidr).ok_or(Errno::EINVAL)?;
             if ip.remove {

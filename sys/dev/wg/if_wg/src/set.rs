@@ -10,6 +10,8 @@
 //! request and that of the tables, never by their product. It is counted in visited nodes and
 //! entries (`net.wg.config_steps`).
 
+use core::sync::atomic::Ordering;
+
 use kpi::epoch::{EpochArc, net_epoch};
 use kpi::{AllocError, How, KArc, KVec, Sleepable};
 use kpi::{Errno, Result};
@@ -53,15 +55,23 @@ struct Plan {
 /// Applies a validated request.
 ///
 /// # Errors
-/// ENOMEM, ENOSPC for more peers or allowed IPs than an interface may have, and what opening
-/// sockets on a new port says. The interface is then as it was.
+/// ENOMEM, ENOSPC for more peers or allowed IPs than an interface may have, EPERM for another port
+/// or mark of sockets that are not the caller's, ENXIO when the interface goes away, and what
+/// opening sockets on a new port says. The interface is then as it was.
 pub(crate) fn apply(this: &KArc<Softc>, request: &Request<'_>, cx: &Sleepable) -> Result<()> {
-    let mut config = this.config.write(cx);
-    if this.dying.load(core::sync::atomic::Ordering::SeqCst) {
+    this.with_config(cx, |config| {
+        check_alive(this)?;
+        let plan = Plan::prepare(this, config, request, cx)?;
+        plan.commit(this, config, request, cx);
+        Ok(())
+    })
+}
+
+/// Whoever destroys the interface may hold locks of the whole host, so a long request is given up.
+pub(crate) fn check_alive(sc: &Softc) -> Result<()> {
+    if sc.dying.load(Ordering::SeqCst) {
         return Err(Errno::ENXIO);
     }
-    let plan = Plan::prepare(this, &mut config, request, cx)?;
-    plan.commit(this, &mut config, request, cx);
     Ok(())
 }
 
@@ -119,6 +129,11 @@ impl Plan {
     ) -> Result<Self> {
         config.plan = config.plan.wrapping_add(1);
         let how = How::Wait(cx);
+        let port = request.listen_port.unwrap_or(config.listen_port);
+        let cookie = request.user_cookie.unwrap_or(config.user_cookie);
+        if port != config.listen_port || cookie != config.user_cookie {
+            this.may_set_sockets()?;
+        }
         let current = net_epoch(|ep| this.identity.load_arc(ep));
         let identity = new_identity(request, current.as_deref(), cx)?;
         let effective = identity.as_ref().unwrap_or(&current).as_deref();
@@ -148,6 +163,7 @@ impl Plan {
             this.peers.read().len()
         };
         for entry in request.peers() {
+            check_alive(this)?;
             let known = present.lookup(entry.public_key);
             let step = if own_public == Some(entry.public_key) {
                 Step::Nothing
@@ -200,8 +216,9 @@ impl Plan {
         // Last, since it is what an error after it would have to take back.
         let sockets = match request.listen_port {
             Some(port) if port != config.listen_port && this.ifp.running() => {
-                let mut options = Softc::socket_options(config)?;
-                options.user_cookie = request.user_cookie.unwrap_or(options.user_cookie);
+                let cred = this.home_cred()?;
+                let mut options = Softc::socket_options(config, &cred);
+                options.user_cookie = cookie;
                 Some(Sockets::open(this, port, &options, cx)?)
             }
             _ => None,
@@ -258,7 +275,7 @@ impl Plan {
         if let Some(port) = request.listen_port {
             config.listen_port = self.sockets.as_ref().map_or(port, |sockets| sockets.port);
             if let Some(sockets) = self.sockets.take() {
-                old_sockets = this.sockets.swap(Some(sockets));
+                old_sockets = this.replace_sockets(sockets);
             }
         }
         if let Some(routes) = self.routes.take() {

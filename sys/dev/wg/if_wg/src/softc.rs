@@ -6,7 +6,14 @@
 //! `config` is held for every change by an administrator, shared for reading the configuration; it
 //! may be held while sleeping. All that packets need is read without it: `routes`, `sockets`,
 //! `identity` and the index table by the net epoch alone, `peers` under its own lock at handshakes.
-//! Order: `config`, then `peers`, then a peer's locks.
+//! Order: `config`, then `peers`, then a peer's locks. `home` is a leaf, and what `sockets` is changed
+//! under, together with whether the interface runs.
+//!
+//! The hooks of the host (a jail goes, the interface moves) do not wait for `config`, under which a
+//! jail's root can have work done for long: others, who have nothing to do with that jail, wait for
+//! them. They take the sockets away, after which no packet leaves or comes, and stop the peers if
+//! `config` is free. If it is not, whoever holds it does that when they let go of it
+//! ([`Softc::settle`]).
 //!
 //! # Teardown
 //!
@@ -23,7 +30,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use kpi::cred::{Cred, Prison, current_fib};
+use kpi::cred::{Cred, Prison, VnetId, current_fib};
 use kpi::epoch::{Epoch, EpochArc, EpochCell, epoch_wait, net_epoch};
 use kpi::ifnet::{IfDriver, IfNet};
 use kpi::ioctl::Ioctl;
@@ -59,11 +66,18 @@ pub(crate) struct Config {
     pub(crate) user_cookie: u32,
     /// FIB of the sockets.
     pub(crate) fib: u16,
-    /// Who created the interface: the sockets are opened as them, in their network stack. None
-    /// once their jail is gone.
-    pub(crate) cred: Option<Cred>,
     /// Number of the last request that was prepared.
     pub(crate) plan: u64,
+}
+
+/// What the host changes without waiting for `config`, which a jail's root can hold for long: the
+/// jail of the creator goes, or the interface moves.
+pub(crate) struct Home {
+    /// Who created the interface: the sockets are opened as them, in their network stack. None
+    /// once their jail is gone.
+    cred: Option<Cred>,
+    /// The interface was taken down, but for its peers: they are still to be stopped.
+    stop_due: bool,
 }
 
 /// The allowed IPs of all peers.
@@ -73,6 +87,7 @@ pub(crate) type Routes = AllowedIps<Owner>;
 pub struct Softc {
     pub(crate) ifp: IfNet,
     pub(crate) config: SxLock<Config>,
+    pub(crate) home: Mutex<Home>,
     pub(crate) dying: AtomicBool,
     /// What all interfaces share: the cipher, the counters.
     pub(crate) module: KArc<Module>,
@@ -151,17 +166,99 @@ impl Softc {
         });
     }
 
-    /// How the interface's sockets are to be made.
+    /// As whom the interface's sockets are to be made.
     ///
     /// # Errors
     /// EBUSY when the creator's jail is gone.
-    pub(crate) fn socket_options(config: &Config) -> Result<SocketOptions<'_>> {
-        let cred = config.cred.as_ref().ok_or(Errno::EBUSY)?;
-        Ok(SocketOptions {
+    pub(crate) fn home_cred(&self) -> Result<Cred> {
+        self.home.lock().cred.clone().ok_or(Errno::EBUSY)
+    }
+
+    /// How the interface's sockets are to be made.
+    pub(crate) fn socket_options<'a>(config: &Config, cred: &'a Cred) -> SocketOptions<'a> {
+        SocketOptions {
             fib: config.fib,
             user_cookie: config.user_cookie,
             cred,
-        })
+        }
+    }
+
+    /// Whether the caller may decide how the sockets present themselves to the network where they
+    /// live. The root of a jail that an interface was given to may not: the port, the mark for
+    /// ipfw(4) and the routing table are another's there.
+    ///
+    /// # Errors
+    /// EPERM.
+    pub(crate) fn may_set_sockets(&self) -> Result<()> {
+        match self.home_cred() {
+            Ok(cred) if !cred.is_governed() => Err(Errno::EPERM),
+            // With its home gone there never will be sockets.
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs `f` with the configuration for oneself.
+    pub(crate) fn with_config<R>(&self, cx: &Sleepable, f: impl FnOnce(&mut Config) -> R) -> R {
+        let result = {
+            let mut config = self.config.write(cx);
+            self.stop_if_due();
+            f(&mut config)
+        };
+        self.settle();
+        result
+    }
+
+    /// Runs `f` with the configuration as it is.
+    pub(crate) fn read_config<R>(&self, cx: &Sleepable, f: impl FnOnce(&Config) -> R) -> R {
+        let result = f(&self.config.read(cx));
+        self.settle();
+        result
+    }
+
+    /// Does what a hook of the host could not wait for. Everybody who lets go of `config` calls this
+    /// after it: if somebody else holds it by now, they will.
+    fn settle(&self) {
+        while self.home.lock().stop_due {
+            let Some(_config) = self.config.try_write() else {
+                return;
+            };
+            self.stop_if_due();
+        }
+    }
+
+    /// `config` is held.
+    fn stop_if_due(&self) {
+        if core::mem::take(&mut self.home.lock().stop_due) {
+            self.for_each_peer(|peer| peer.stop());
+        }
+    }
+
+    /// Takes the interface down without waiting for `config`; `gone` says that the home of its
+    /// sockets is, too.
+    fn down_now(&self, gone: bool, cx: &Sleepable) {
+        let (cred, sockets) = {
+            let mut home = self.home.lock();
+            home.stop_due |= self.ifp.running();
+            self.ifp.set_running(false);
+            let cred = if gone { home.cred.take() } else { None };
+            (cred, self.sockets.take())
+        };
+        drop(cred);
+        if let Some(sockets) = sockets {
+            self.ifp.link_up(false);
+            self.close_sockets(Some(sockets), cx);
+        }
+        self.settle();
+    }
+
+    /// Puts new sockets in the place of those that are open. Gives back what is to be closed: the
+    /// old ones, or the new ones if the interface was taken down meanwhile.
+    pub(crate) fn replace_sockets(&self, new: EpochArc<Sockets>) -> Option<EpochArc<Sockets>> {
+        let home = self.home.lock();
+        if home.stop_due || !self.ifp.running() {
+            return Some(new);
+        }
+        self.sockets.swap(Some(new))
     }
 
     /// Brings the interface up: opens the sockets and starts the peers' timers.
@@ -169,55 +266,78 @@ impl Softc {
     /// # Errors
     /// EBUSY when the creator's jail is gone, else what opening the sockets says.
     pub(crate) fn up(this: &KArc<Self>, cx: &Sleepable) -> Result<()> {
-        let mut config = this.config.write(cx);
-        if this.dying.load(Ordering::SeqCst) {
-            return Err(Errno::ENXIO);
+        this.with_config(cx, |config| {
+            if this.dying.load(Ordering::SeqCst) {
+                return Err(Errno::ENXIO);
+            }
+            if this.ifp.running() {
+                return Ok(());
+            }
+            let cred = this.home_cred()?;
+            let options = Self::socket_options(config, &cred);
+            let sockets = Sockets::open(this, config.listen_port, &options, cx)?;
+            let port = sockets.port;
+            this.for_each_peer(Peer::enable);
+            if let Err(sockets) = this.install_sockets(sockets) {
+                this.for_each_peer(|peer| peer.stop());
+                this.close_sockets(Some(sockets), cx);
+                return Err(Errno::EBUSY);
+            }
+            config.listen_port = port;
+            this.ifp.link_up(true);
+            this.for_each_peer(Peer::poke);
+            Ok(())
+        })
+    }
+
+    /// Marks the interface as running, with these sockets, unless their home has gone meanwhile.
+    fn install_sockets(&self, sockets: EpochArc<Sockets>) -> Result<(), EpochArc<Sockets>> {
+        let home = self.home.lock();
+        if home.cred.is_none() {
+            return Err(sockets);
         }
-        if this.ifp.running() {
-            return Ok(());
-        }
-        let options = Self::socket_options(&config)?;
-        let sockets = Sockets::open(this, config.listen_port, &options, cx)?;
-        config.listen_port = sockets.port;
-        this.sockets.set(Some(sockets));
-        this.for_each_peer(Peer::enable);
-        this.ifp.set_running(true);
-        this.ifp.link_up(true);
-        this.for_each_peer(Peer::poke);
+        self.sockets.set(Some(sockets));
+        self.ifp.set_running(true);
         Ok(())
     }
 
     /// Sets the FIB of the sockets, those that are open and those to come.
     ///
     /// # Errors
-    /// What setting it on an open socket says; nothing has changed then.
+    /// EPERM where the sockets are not the caller's, and what setting it on an open socket says;
+    /// nothing has changed then.
     pub(crate) fn set_tunnel_fib(&self, fib: u16, cx: &Sleepable) -> Result<()> {
-        let mut config = self.config.write(cx);
-        let sockets = net_epoch(|ep| self.sockets.load_arc(ep));
-        if let Some(sockets) = sockets
-            && let Err(errno) = sockets.set_fib(fib, cx)
-        {
-            let _ = sockets.set_fib(config.fib, cx);
-            return Err(errno);
-        }
-        config.fib = fib;
-        Ok(())
+        self.with_config(cx, |config| {
+            if config.fib != fib {
+                self.may_set_sockets()?;
+            }
+            let sockets = net_epoch(|ep| self.sockets.load_arc(ep));
+            if let Some(sockets) = sockets
+                && let Err(errno) = sockets.set_fib(fib, cx)
+            {
+                let _ = sockets.set_fib(config.fib, cx);
+                return Err(errno);
+            }
+            config.fib = fib;
+            Ok(())
+        })
     }
 
     /// Brings the interface down: closes the sockets, stops timers, wipes sessions.
     pub(crate) fn down(&self, cx: &Sleepable) {
-        let _config = self.config.write(cx);
-        self.down_locked(cx);
-    }
-
-    fn down_locked(&self, cx: &Sleepable) {
-        if !self.ifp.running() {
-            return;
-        }
-        self.ifp.set_running(false);
-        self.ifp.link_up(false);
-        self.for_each_peer(|peer| peer.stop());
-        self.close_sockets(self.sockets.take(), cx);
+        self.with_config(cx, |_| {
+            let sockets = {
+                let _home = self.home.lock();
+                if !self.ifp.running() {
+                    return;
+                }
+                self.ifp.set_running(false);
+                self.sockets.take()
+            };
+            self.ifp.link_up(false);
+            self.for_each_peer(|peer| peer.stop());
+            self.close_sockets(sockets, cx);
+        });
     }
 
     /// Closes sockets that were taken out of the interface.
@@ -268,8 +388,11 @@ impl IfDriver for Softc {
             listen_port: 0,
             user_cookie: 0,
             fib: current_fib(),
-            cred: Cred::current(),
             plan: 0,
+        };
+        let home = Home {
+            cred: Cred::current(),
+            stop_due: false,
         };
         let (index, workers, control) = (
             IndexTable::new()?,
@@ -279,6 +402,7 @@ impl IfDriver for Softc {
         let this = KArc::new_with(how, || Self {
             ifp,
             config: SxLock::new(c"wg config", config),
+            home: Mutex::new(c"wg home", home),
             dying: AtomicBool::new(false),
             module: module.clone(),
             identity: EpochCell::empty(),
@@ -301,12 +425,32 @@ impl IfDriver for Softc {
         Ok(this)
     }
 
-    fn destroy(this: &KArc<Self>, cx: &Sleepable) {
-        let mut config = this.config.write(cx);
+    /// # Errors
+    /// EBUSY when the jail of the creator is on its way out. It would never end if the interface
+    /// held on to it: the hook that tells of its end may have run before the interface was there to
+    /// be found.
+    fn attached(this: &KArc<Self>, _cx: &Sleepable) -> Result<()> {
+        match this.home_cred() {
+            Ok(cred) if !cred.is_alive() => Err(Errno::EBUSY),
+            _ => Ok(()),
+        }
+    }
+
+    fn leaving(this: &KArc<Self>) {
+        // A request that is being prepared is given up.
         this.dying.store(true, Ordering::SeqCst);
-        this.ifp.set_running(false);
+    }
+
+    fn destroy(this: &KArc<Self>, cx: &Sleepable) {
+        let config = this.config.write(cx);
+        this.dying.store(true, Ordering::SeqCst);
+        let (sockets, cred) = {
+            let mut home = this.home.lock();
+            this.ifp.set_running(false);
+            home.stop_due = false;
+            (this.sockets.take(), home.cred.take())
+        };
         this.ifp.link_up(false);
-        let sockets = this.sockets.take();
         // Output routines that did not see `dying` end here, whether or not there are sockets.
         epoch_wait(cx);
         this.close_sockets(sockets, cx);
@@ -327,7 +471,12 @@ impl IfDriver for Softc {
             Peer::shutdown(&peer, cx);
         }
         this.discard_control();
-        config.cred = None;
+        drop(cred);
+        drop(config);
+    }
+
+    fn ignores(cmd: u64) -> bool {
+        crate::ioctl::ignores(cmd)
     }
 
     fn ioctl(this: &KArc<Self>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
@@ -338,17 +487,16 @@ impl IfDriver for Softc {
         self.output_packet(ep, m, af, route_mtu)
     }
 
-    fn reassign(this: &KArc<Self>, cx: &Sleepable) {
+    fn reassign(this: &KArc<Self>, _to: Option<VnetId>, cx: &Sleepable) {
         // The sockets stay where they were made: the interface goes down here, and up again by
         // whoever owns it there.
-        this.down(cx);
+        this.down_now(false, cx);
     }
 
     fn cred_gone(this: &KArc<Self>, prison: &Prison, cx: &Sleepable) {
-        let mut config = this.config.write(cx);
-        if config.cred.as_ref().is_some_and(|cred| cred.is_in(prison)) {
-            this.down_locked(cx);
-            config.cred = None;
+        let ours = |cred: &Cred| cred.is_in(prison);
+        if this.home.lock().cred.as_ref().is_some_and(ours) {
+            this.down_now(true, cx);
         }
     }
 }

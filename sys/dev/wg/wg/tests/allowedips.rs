@@ -338,9 +338,9 @@ fn random_against_naive() {
                     naive.owners.retain(|_, o| o.0 != owner);
                     let mut asked = Vec::new();
                     let removed = t.retain(
-                        |p, o| {
-                            asked.push(p);
-                            *o != owner
+                        |e| {
+                            asked.push(e.prefix);
+                            *e.owner != owner
                         },
                         NOW,
                     );
