@@ -351,7 +351,7 @@ impl Kernel {
                     .and_then(|r| r.strip_prefix('.'))
                     == Some(leaf)
                 {
-                    return enter(self, Kind::Process, None, || f(h, *arg));
+                    return enter(self, Kind::Process, crate::vnet::current(), || f(h, *arg));
                 }
             }
         }

@@ -11,7 +11,10 @@ use wgsim_tests::{
 };
 
 /// Name, least value, greatest value, value at first.
-const LIMITS: [(&str, u64, u64, u64); 4] = [
+const LIMITS: [(&str, u64, u64, u64); 7] = [
+    ("net.wg.max_interfaces", 1, 32_768, 256),
+    ("net.wg.max_peers", 1, 16_777_216, 131_072),
+    ("net.wg.max_allowed_ips", 1, 67_108_864, 1_048_576),
     ("net.wg.max_staged", 1, 65_536, 128),
     ("net.wg.max_in_flight", 64, 65_536, 1024),
     ("net.wg.max_packets", 64, 65_536, 1024),

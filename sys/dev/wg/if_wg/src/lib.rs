@@ -31,6 +31,7 @@ mod set;
 mod sockets;
 mod softc;
 mod stats;
+mod usage;
 mod vector;
 mod worker;
 

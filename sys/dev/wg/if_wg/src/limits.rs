@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! How much may wait, as far as an operator can set it: `net.wg.max_*`, by sysctl(8) or as loader
+//! How much there may be, and how much may wait, as far as an operator can set it: `net.wg.max_*`, by sysctl(8) or as loader
 //! tunables.
 //!
 //! The lower bounds keep an interface working, the upper ones bound the memory that somebody who
@@ -50,6 +50,15 @@ macro_rules! limits {
 }
 
 limits! {
+    /// Interfaces of one network stack.
+    interfaces = 256, 1..=32_768 => c"max_interfaces",
+        c"Interfaces of one network stack";
+    /// Peers of all interfaces of one network stack.
+    peers = 131_072, 1..=16_777_216 => c"max_peers",
+        c"Peers of all interfaces of one network stack";
+    /// Allowed IPs of all of them.
+    allowed_ips = 1_048_576, 1..=67_108_864 => c"max_allowed_ips",
+        c"Allowed IPs of all interfaces of one network stack";
     /// Packets that wait for one peer's handshake. The oldest gives way to the newest.
     staged = 128, 1..=65_536 => c"max_staged",
         c"Packets that wait for a peer's handshake";

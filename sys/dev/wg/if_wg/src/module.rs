@@ -12,6 +12,7 @@ use wg::wg_crypto::{self, Aead, ChooseError};
 use crate::limits::{self, Limits};
 use crate::ocf::{self, Ocf, OcfSession};
 use crate::stats::{self, Reason, Stats};
+use crate::usage::Usage;
 use crate::vector::VECTOR;
 
 /// The cipher of data packets.
@@ -27,6 +28,8 @@ pub struct Module {
     backend: Backend,
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
+    /// What is used of that which is limited for each network stack.
+    pub(crate) usage: Usage,
 }
 
 impl Module {
@@ -110,6 +113,7 @@ impl ifnet::Module for Module {
             backend,
             limits: Limits::new(),
             stats: Stats::new(),
+            usage: Usage::new(),
         })
     }
 
@@ -120,6 +124,17 @@ impl ifnet::Module for Module {
             Self::describe_backend,
         )?;
         limits::register(registrar)?;
+        registrar.computed(c"interfaces", c"Interfaces here", |module| {
+            module.usage.here().interfaces as u64
+        })?;
+        registrar.computed(c"peers", c"Peers of the interfaces here", |module| {
+            module.usage.here().peers as u64
+        })?;
+        registrar.computed(
+            c"allowed_ips",
+            c"Allowed IPs of the interfaces here",
+            |module| module.usage.here().allowed_ips as u64,
+        )?;
         stats::register(registrar)
     }
 }

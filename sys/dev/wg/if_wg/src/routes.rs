@@ -175,6 +175,7 @@ impl<'a> RoutePlan<'a> {
         if self.routes.len() > MAX_ALLOWED_IPS {
             return Err(Errno::ENOSPC);
         }
+        self.sc.charge.raise_allowed_ips(self.routes.len())?;
         let routes = if self.changed {
             Some(EpochArc::new(self.routes.clone(), how)?)
         } else {

@@ -25,6 +25,7 @@ use crate::routes::{Outcome, RoutePlan};
 use crate::sockets::Sockets;
 use crate::softc::{Config, Routes, Softc};
 use crate::stats::{self, count};
+use crate::usage::Amount;
 
 /// What an entry of the request comes to.
 enum Step {
@@ -61,9 +62,15 @@ struct Plan {
 pub(crate) fn apply(this: &KArc<Softc>, request: &Request<'_>, cx: &Sleepable) -> Result<()> {
     this.with_config(cx, |config| {
         check_alive(this)?;
-        let plan = Plan::prepare(this, config, request, cx)?;
-        plan.commit(this, config, request, cx);
-        Ok(())
+        let done = Plan::prepare(this, config, request, cx)
+            .map(|plan| plan.commit(this, config, request, cx));
+        // What went away is given back, and what was charged for nothing.
+        this.charge.lower(Amount {
+            interfaces: 1,
+            peers: this.peers.read().len(),
+            allowed_ips: net_epoch(|ep| this.routes.load(ep).map_or(0, |r| r.get().len())),
+        });
+        done
     })
 }
 
@@ -162,6 +169,8 @@ impl Plan {
         } else {
             this.peers.read().len()
         };
+        // An equal number replaces those that are there, if all are to go.
+        let mut charged = this.peers.read().len();
         for entry in request.peers() {
             check_alive(this)?;
             let known = present.lookup(entry.public_key);
@@ -184,13 +193,24 @@ impl Plan {
                         steps.try_push(Step::Nothing, how)?;
                         continue;
                     }
-                    None => (Peer::new(this, entry.public_key, effective, cx)?, true),
+                    None => {
+                        // Those that the request removes again count too: they are there until its
+                        // end.
+                        creations = creations.saturating_add(1);
+                        if standing.saturating_add(creations) > MAX_PEERS {
+                            return Err(Errno::ENOSPC);
+                        }
+                        if standing.saturating_add(creations) > charged {
+                            charged = charged.saturating_add(1);
+                            this.charge.add(Amount {
+                                peers: 1,
+                                ..Amount::default()
+                            })?;
+                        }
+                        (Peer::new(this, entry.public_key, effective, cx)?, true)
+                    }
                 };
                 if new {
-                    creations = creations.saturating_add(1);
-                    if standing.saturating_add(creations) > MAX_PEERS {
-                        return Err(Errno::ENOSPC);
-                    }
                     present.create(&peer, how)?;
                 }
                 routes.entry(&entry, &peer, how)?;

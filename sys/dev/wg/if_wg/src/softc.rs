@@ -51,6 +51,7 @@ use crate::module::Module;
 use crate::peer::{Owner, Peer};
 use crate::peers::PeerTable;
 use crate::sockets::Sockets;
+use crate::usage::{Amount, Charge};
 use crate::worker::Workers;
 
 /// The MTU of a new interface: 1500 less the headers of IPv6, UDP and WireGuard.
@@ -88,6 +89,7 @@ pub struct Softc {
     pub(crate) ifp: IfNet,
     pub(crate) config: SxLock<Config>,
     pub(crate) home: Mutex<Home>,
+    pub(crate) charge: Charge,
     pub(crate) dying: AtomicBool,
     /// What all interfaces share: the cipher, the counters.
     pub(crate) module: KArc<Module>,
@@ -384,6 +386,7 @@ impl IfDriver for Softc {
     #[inline(never)] // Large; its caller, the cloner, should not have its frame too.
     fn create(ifp: IfNet, module: &KArc<Module>, cx: &Sleepable) -> Result<KArc<Self>> {
         let how = How::Wait(cx);
+        let charge = Charge::interface(module)?;
         let config = Config {
             listen_port: 0,
             user_cookie: 0,
@@ -403,6 +406,7 @@ impl IfDriver for Softc {
             ifp,
             config: SxLock::new(c"wg config", config),
             home: Mutex::new(c"wg home", home),
+            charge,
             dying: AtomicBool::new(false),
             module: module.clone(),
             identity: EpochCell::empty(),
@@ -471,6 +475,7 @@ impl IfDriver for Softc {
             Peer::shutdown(&peer, cx);
         }
         this.discard_control();
+        this.charge.lower(Amount::default());
         drop(cred);
         drop(config);
     }
@@ -487,7 +492,8 @@ impl IfDriver for Softc {
         self.output_packet(ep, m, af, route_mtu)
     }
 
-    fn reassign(this: &KArc<Self>, _to: Option<VnetId>, cx: &Sleepable) {
+    fn reassign(this: &KArc<Self>, to: Option<VnetId>, cx: &Sleepable) {
+        this.charge.reassign(to);
         // The sockets stay where they were made: the interface goes down here, and up again by
         // whoever owns it there.
         this.down_now(false, cx);

@@ -38,6 +38,11 @@ macro_rules! reasons {
                 c"config_steps",
                 c"Nodes and entries that configuring and reading interfaces has looked at",
                 |module| &module.stats.config_steps,
+            )?;
+            registrar.read_only(
+                c"limit_refusals",
+                c"Interfaces and requests that were refused for a limit of a network stack",
+                |module| &module.stats.limit_refusals,
             )
         }
     };
@@ -162,6 +167,8 @@ pub(crate) struct Stats {
     /// What configuring and reading interfaces took: nodes of tables and entries of requests that
     /// were looked at.
     pub(crate) config_steps: AtomicU64,
+    /// Interfaces and requests that were refused since there are as many as there may be.
+    pub(crate) limit_refusals: AtomicU64,
 }
 
 impl Stats {
@@ -171,6 +178,7 @@ impl Stats {
             other: AtomicU64::new(0),
             handshakes: Handshakes::new(),
             config_steps: AtomicU64::new(0),
+            limit_refusals: AtomicU64::new(0),
         }
     }
 
