@@ -186,6 +186,10 @@ fn locks() {
         // Moved while nobody holds it.
         let mut moved = Box::new(m);
         assert_eq!(*moved.try_lock().unwrap(), 2);
+        // A try that fails does not release it.
+        let held = moved.lock();
+        assert!(moved.try_lock().is_none());
+        drop(held);
         *moved.get_mut() += 1;
         assert_eq!(moved.into_inner(), 3);
 
@@ -194,6 +198,10 @@ fn locks() {
         rw.write().push(2);
         let sx = SxLock::new(c"three", rw);
         assert_eq!(sx.read(cx).read().len(), 2);
+        let held = sx.read(cx);
+        assert!(sx.try_write().is_none());
+        drop(held);
+        assert_eq!(sx.try_write().map(|held| held.read().len()), Some(2));
         sx.write(cx).get_mut().push(3);
         assert_eq!(sx.into_inner().into_inner(), [1, 2, 3]);
     });
