@@ -64,6 +64,12 @@ impl Callouts {
         self.lock().queue.len()
     }
 
+    /// Number of callouts that are armed or have a handler that runs.
+    pub fn in_use(&self) -> usize {
+        let s = self.lock();
+        s.queue.len() + usize::from(s.running.is_some())
+    }
+
     /// When the earliest is due; nothing also while a handler runs.
     pub fn next(&self) -> Option<u64> {
         let s = self.lock();

@@ -84,6 +84,7 @@ macro_rules! linked_module {
 #[derive(Default)]
 pub(crate) struct Module {
     ops: Option<ModuleOps>,
+    gone: bool,
     /// Units in use: (vnet, unit).
     units: BTreeSet<(u32, u32)>,
     /// Interfaces of the cloner: (vnet, unit, address).
@@ -96,6 +97,11 @@ fn result(e: c_int) -> Result<(), Errno> {
 }
 
 impl Kernel {
+    /// Whether a module was loaded and is not there any more.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        self.module.lock().unwrap().gone
+    }
+
     fn ops(&self) -> Result<ModuleOps, Errno> {
         self.module.lock().unwrap().ops.ok_or(ENXIO)
     }
@@ -112,7 +118,9 @@ impl Kernel {
             // SAFETY: the module's entry point, called once before any other.
             result(unsafe { (ops.load)() })
         })?;
-        self.module.lock().unwrap().ops = Some(ops);
+        let mut module = self.module.lock().unwrap();
+        module.ops = Some(ops);
+        module.gone = false;
         Ok(())
     }
 
@@ -140,9 +148,11 @@ impl Kernel {
         }
         enter(self, Kind::Process, None, || {
             // SAFETY: no interface of the module is left.
-            result(unsafe { (ops.unload)() })
+            result(unsafe { (ops.unload)() }).inspect(|()| self.check_unloaded())
         })?;
-        self.module.lock().unwrap().ops = None;
+        let mut module = self.module.lock().unwrap();
+        module.ops = None;
+        module.gone = true;
         Ok(())
     }
 
@@ -155,14 +165,16 @@ impl Kernel {
         let ops = self.ops()?;
         enter(self, Kind::Process, None, || {
             // SAFETY: the module is loaded. It refuses if it has interfaces.
-            let unload = || result(unsafe { (ops.unload)() });
+            let unload = || result(unsafe { (ops.unload)() }).inspect(|()| self.check_unloaded());
             #[cfg(feature = "kld")]
             if let Some(kld) = self.kld.current() {
                 return kld.without_vnets(unload);
             }
             unload()
         })?;
-        self.module.lock().unwrap().ops = None;
+        let mut module = self.module.lock().unwrap();
+        module.ops = None;
+        module.gone = true;
         Ok(())
     }
 
@@ -491,6 +503,16 @@ impl Kernel {
         let mut io = ifreq(name);
         io[16..16 + to.len()].copy_from_slice(to.as_bytes());
         self.ioctl(vnet, SIOCSIFNAME, &mut io)
+    }
+
+    /// if_down(9): what netlink(4) does, and a move to another vnet before the driver hears of it.
+    ///
+    /// # Errors
+    /// ENXIO.
+    pub fn mark_down(&self, vnet: &Arc<Vnet>, name: &str) -> Result<(), Errno> {
+        let ifp = self.interface(vnet, name)?;
+        ifp.flags.fetch_and(!IFF_UP, Ordering::SeqCst);
+        Ok(())
     }
 
     /// `ifconfig NAME vnet TO`.

@@ -151,6 +151,15 @@ impl Epoch {
         !self.pending.lock().unwrap().is_empty()
     }
 
+    /// Number of callbacks that wait, but for those that are `own`.
+    pub fn pending_but(&self, own: usize) -> usize {
+        let pending = self.pending.lock().unwrap();
+        pending
+            .iter()
+            .filter(|p| p.callback as *const () as usize != own)
+            .count()
+    }
+
     /// Number of callbacks that were queued and did not end.
     pub fn outstanding(&self) -> u64 {
         self.queued.load(Ordering::SeqCst) - self.done.load(Ordering::SeqCst)

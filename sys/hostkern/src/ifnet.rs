@@ -127,6 +127,14 @@ impl Interfaces {
             .count()
     }
 
+    /// Number of attached interfaces.
+    pub fn attached(&self) -> usize {
+        let all = self.0.lock().unwrap();
+        all.iter()
+            .filter(|i| i.attached.load(Ordering::SeqCst))
+            .count()
+    }
+
     /// Attached interfaces of a vnet.
     pub fn of(&self, v: &Vnet) -> Vec<Arc<Ifnet>> {
         let all = self.0.lock().unwrap();
@@ -369,6 +377,9 @@ impl Ifnet {
             tags: p.tags(),
             fib: p.fib(),
         });
+        if let Some(unread) = vnet.unread.lock().unwrap().as_mut() {
+            unread.push(p);
+        }
     }
 }
 

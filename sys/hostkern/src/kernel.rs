@@ -113,6 +113,8 @@ pub struct Kernel {
     pub(crate) account: Option<hostkern_malloc::Account>,
     /// The most bytes that went through the cipher while the vector registers were held.
     pub(crate) section_bytes: AtomicUsize,
+    /// Allocations that tests hold.
+    held: AtomicI64,
     pub(crate) stopping: AtomicBool,
     /// What crosses between host and kernel; shared with those who carry it.
     pub(crate) tally: Arc<Tally>,
@@ -156,6 +158,7 @@ impl Kernel {
             slot: AtomicPtr::new(std::ptr::null_mut()),
             account,
             section_bytes: AtomicUsize::new(0),
+            held: AtomicI64::new(0),
             stopping: AtomicBool::new(false),
             tally: Arc::default(),
             #[cfg(feature = "kld")]
@@ -258,6 +261,77 @@ impl Kernel {
         out
     }
 
+    /// Everything in the kernel that points into the module, be it at its code or at its data: one line
+    /// a kind. All of it must be gone when an unload succeeds, as the module's memory is gone then.
+    /// Cloners, hooks and the like of one that comes from a file are looked at by `kld`.
+    pub fn points_into_module(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut count = |n: i64, what: &str| {
+            if n != 0 {
+                out.push(format!("{n} {what}"));
+            }
+        };
+        count(self.mbufs.of_module(), "pieces of packets' storage");
+        count(self.callouts.in_use() as i64, "callouts");
+        count(self.attached_tasks.load(Ordering::SeqCst), "group tasks");
+        let own = crate::ifnet::free_callback();
+        count(self.epoch.pending_but(own) as i64, "epoch callbacks");
+        count(
+            self.sockets.load(Ordering::SeqCst),
+            "sockets with its callback",
+        );
+        count(
+            self.interfaces.attached() as i64,
+            "interfaces with its methods",
+        );
+        count(self.sysctls.lock().unwrap().len() as i64, "sysctl contexts");
+        #[cfg(feature = "kld")]
+        count(crate::kld::sysctl::contexts(self) as i64, "sysctl contexts");
+        count(
+            self.locks.load(Ordering::SeqCst),
+            "locks, by their names at least",
+        );
+        count(self.ocf.live(), "sessions of the crypto framework");
+        count(self.ocf.pinned(), "holds on its driver");
+        let slot = !self.slot.load(Ordering::SeqCst).is_null();
+        count(slot.into(), "pointers to its state");
+        count(self.module_memory(), "allocations of it");
+        out
+    }
+
+    /// Allocations of the module. Its account has the kernel's mbufs beside them.
+    pub(crate) fn module_memory(&self) -> i64 {
+        let all = self.account.as_ref().map(|a| a.stats().live_objects as i64);
+        let own = all.map_or(0, |n| n - self.mbufs.pooled.load(Ordering::SeqCst));
+        own + self.held.load(Ordering::SeqCst)
+    }
+
+    /// Makes it appear that somebody holds an allocation of the module's, until the value is dropped.
+    pub fn hold_module_memory(self: &Arc<Self>) -> Held {
+        self.count_held(1);
+        Held(self.clone())
+    }
+
+    fn count_held(&self, n: i64) {
+        #[cfg(feature = "kld")]
+        if let Some(kld) = self.kld.current() {
+            return kld.count_held(n);
+        }
+        self.held.fetch_add(n, Ordering::SeqCst);
+    }
+
+    /// Checks [`points_into_module`](Self::points_into_module), when the module says that it can go.
+    #[track_caller]
+    pub(crate) fn check_unloaded(&self) {
+        let left = self.points_into_module();
+        if !left.is_empty() {
+            thread::violation(
+                "unload",
+                format_args!("the module goes, and there are {}", left.join("; ")),
+            );
+        }
+    }
+
     /// Checks [`leaks`](Self::leaks).
     ///
     /// # Panics
@@ -270,6 +344,21 @@ impl Kernel {
             panic!("hostkern: [leak] {}", leaks.join("; "));
         }
     }
+}
+
+/// See [`Kernel::hold_module_memory`].
+pub struct Held(Arc<Kernel>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.count_held(-1);
+    }
+}
+
+/// `kpi_malloc_live` of kpi_shim.h.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_malloc_live() -> u64 {
+    thread::kernel().module_memory().max(0).cast_unsigned()
 }
 
 /// Runs `f` without root's privileges.

@@ -43,7 +43,7 @@ mod witness;
 pub use backend::Errno;
 pub use clone::ModuleOps;
 pub use ifnet::{Delivered, Ifnet, RouteArg};
-pub use kernel::{Config, Kernel, as_user};
+pub use kernel::{Config, Held, Kernel, as_user, kpi_malloc_live};
 pub use mbuf::Packet;
 pub use ocf::CryptoDriver;
 pub use thread::{Kind, LockKind};
@@ -51,5 +51,5 @@ pub use vnet::{IcmpError, Prison, Ucred, Vnet};
 
 pub use vnet::{
     crfree, crhold, kpi_copyin, kpi_copyout, kpi_cred_alive, kpi_cred_current, kpi_cred_governed,
-    kpi_cred_in_prison, kpi_current_fib, kpi_priv_check, kpi_vnet_current,
+    kpi_cred_in_prison, kpi_cred_is_here, kpi_current_fib, kpi_priv_check, kpi_vnet_current,
 };

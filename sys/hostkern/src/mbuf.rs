@@ -7,6 +7,7 @@
 
 mod ops;
 
+use core::ffi::c_void;
 use core::ptr;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
@@ -19,7 +20,7 @@ pub use crate::packet::Packet;
 use crate::pool;
 use crate::thread::{kernel, violation};
 
-const EXT_MOD_TYPE: u32 = 253;
+pub(crate) const EXT_MOD_TYPE: u32 = 253;
 const SHARDS: usize = 32;
 
 #[repr(align(128))]
@@ -37,6 +38,10 @@ struct Live {
 
 /// Live mbufs and clusters of one kernel.
 pub(crate) struct MbufBooks {
+    /// Pieces of storage that a function of the module frees.
+    of_module: AtomicI64,
+    /// Blocks of memory that are the kernel's, though the driver's account has them (simulation).
+    pub(crate) pooled: AtomicI64,
     sim: Option<Mutex<Live>>,
     shards: [Shard; SHARDS],
 }
@@ -49,6 +54,8 @@ thread_local! {
 impl MbufBooks {
     pub fn new(sim: bool) -> Self {
         Self {
+            of_module: AtomicI64::new(0),
+            pooled: AtomicI64::new(0),
             sim: sim.then(Mutex::default),
             shards: Default::default(),
         }
@@ -85,6 +92,11 @@ impl MbufBooks {
         if let Some(mut l) = self.live() {
             l.by_address.remove(&m.addr());
         }
+    }
+
+    /// Pieces of storage that a function of the module frees.
+    pub fn of_module(&self) -> i64 {
+        self.of_module.load(Ordering::SeqCst)
     }
 
     /// Live mbufs and clusters.
@@ -251,6 +263,71 @@ pub(crate) unsafe fn add_cluster(m: *mut mbuf, size: usize) -> bool {
     true
 }
 
+/// `m_extadd`: the empty mbuf `m` gets storage that `free` frees, a function of the module.
+///
+/// # Safety
+/// `m` is a live mbuf without external storage; `buf` has `size` bytes.
+pub(crate) unsafe fn add_storage(
+    m: *mut mbuf,
+    buf: *mut u8,
+    size: u32,
+    free: Option<unsafe extern "C" fn(*mut mbuf)>,
+    arg1: *mut c_void,
+    arg2: *mut c_void,
+) {
+    if free.is_none() {
+        violation("mbuf-ext", format_args!("storage that nobody frees"));
+    }
+    kernel().mbufs.of_module.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: the caller's mbuf.
+    unsafe {
+        (*m).ext_cnt = 1;
+        (*m).ext_size = size;
+        (*m).ext_tf = EXT_MOD_TYPE | EXT_FLAG_EMBREF << 8;
+        (*m).ext_buf = buf;
+        (*m).ext_arg1 = arg1;
+        (*m).ext_arg2 = arg2;
+        (*m).ext_free = free;
+        (*m).m_data = buf;
+        set_flags(&mut *m, flags_of(&*m) | M_EXT);
+    }
+}
+
+/// Whether a segment of the chain has storage that a function of the module frees.
+///
+/// # Safety
+/// `m` is null or a live chain.
+pub(crate) unsafe fn is_of_module(mut m: *const mbuf) -> bool {
+    while !m.is_null() {
+        // SAFETY: as the caller says.
+        unsafe {
+            let ext = flags_of(&*m) & M_EXT != 0 && (*m).ext_tf & 0xff == EXT_MOD_TYPE;
+            // Storage of that type which hostkern made has no function.
+            if ext && (*m).ext_free.is_some() {
+                return true;
+            }
+            m = (*m).m_next;
+        }
+    }
+    false
+}
+
+/// Checks a packet that leaves the module for good: who keeps it may keep it longer than the module
+/// is there.
+///
+/// # Safety
+/// `m` is a live packet.
+#[track_caller]
+pub(crate) unsafe fn check_leaves(m: *const mbuf, what: &str) {
+    // SAFETY: as the caller says.
+    if unsafe { is_of_module(m) } {
+        violation(
+            "mbuf-storage",
+            format_args!("{what} of a packet whose storage is the module's"),
+        );
+    }
+}
+
 /// `mb_dupcl`: makes `n`, an empty mbuf, a second reference to the storage of `m`, from `m`'s data
 /// on.
 pub(crate) unsafe fn share(n: *mut mbuf, m: *mut mbuf) {
@@ -314,7 +391,16 @@ unsafe fn free_ext(m: *mut mbuf) {
                     k.mbufs.shard().clusters.fetch_sub(1, Ordering::Relaxed);
                     pool::free(&k, buf, size);
                 }
-                (_, Some(f)) => f(owner),
+                (_, Some(f)) => {
+                    k.mbufs.of_module.fetch_sub(1, Ordering::SeqCst);
+                    if k.is_unloaded() {
+                        violation(
+                            "unload",
+                            format_args!("storage is freed by a module that is gone"),
+                        );
+                    }
+                    f(owner);
+                }
                 _ => violation("mbuf-ext", format_args!("external storage of type {kind}")),
             }
             free_raw(owner);

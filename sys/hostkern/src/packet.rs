@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::backend::Family;
 use crate::layout::*;
 use crate::mbuf::{
-    add_cluster, check, check_packet, data_of, flags_of, free_one, get, kpi_m_alloc, m_adj,
-    m_freem, set_flags, share,
+    add_cluster, check, check_packet, data_of, flags_of, free_one, get, m_adj, m_freem, set_flags,
+    share,
 };
 
 /// Room in front of the data of packets that hostkern makes, for the headers that the driver or we
@@ -68,13 +68,17 @@ impl Packet {
     /// An empty contiguous packet with room for `len` bytes behind 128 bytes of headroom. None: no
     /// memory.
     pub fn with_capacity(len: usize) -> Option<Self> {
-        let m = kpi_m_alloc(u32::try_from(HEADROOM + len + TAILROOM).ok()?);
-        if m.is_null() {
-            return None;
+        let size = HEADROOM.checked_add(len)?.checked_add(TAILROOM)?;
+        let p = Self(null_if_none(get(MT_DATA, M_PKTHDR))?);
+        // SAFETY: a fresh mbuf. The storage has HEADROOM bytes and more; a small packet is inside the
+        // mbuf, and one larger than any cluster has storage of no module.
+        unsafe {
+            if size > MHLEN && !add_cluster(p.0, size) {
+                return None;
+            }
+            (*p.0).m_data = (*p.0).m_data.add(HEADROOM);
         }
-        // SAFETY: the storage has HEADROOM bytes and more. A small packet is inside the mbuf.
-        unsafe { (*m).m_data = (*m).m_data.add(HEADROOM) };
-        Some(Self(m))
+        Some(p)
     }
 
     /// A contiguous packet with a copy of `data`. None: no memory.

@@ -9,6 +9,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use std::alloc::Layout;
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use crate::kernel::Kernel;
@@ -82,7 +83,11 @@ pub(crate) fn refuse(k: &Kernel) -> bool {
 pub(crate) fn alloc(k: &Kernel, size: usize) -> *mut u8 {
     if k.mbufs.is_sim() {
         // SAFETY: plain allocation.
-        return unsafe { kpi_malloc(size, M_NOWAIT) }.cast();
+        let p = unsafe { kpi_malloc(size, M_NOWAIT) };
+        if !p.is_null() {
+            k.mbufs.pooled.fetch_add(1, Ordering::SeqCst);
+        }
+        return p.cast();
     }
     let Some(i) = SIZES.iter().position(|&s| s == size) else {
         return fresh(size);
@@ -112,6 +117,7 @@ pub(crate) fn alloc(k: &Kernel, size: usize) -> *mut u8 {
 /// `p` came from `alloc` with the same kernel's mode and size and is not used any more.
 pub(crate) unsafe fn free(k: &Kernel, p: *mut u8, size: usize) {
     if k.mbufs.is_sim() {
+        k.mbufs.pooled.fetch_sub(1, Ordering::SeqCst);
         // SAFETY: as the caller says.
         unsafe { kpi_free(p.cast()) };
         return;

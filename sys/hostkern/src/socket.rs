@@ -11,7 +11,7 @@ use crate::backend::{Datagram, Errno, Family, UdpBind, UdpPort, UdpRx};
 use crate::epoch::{in_epoch, section};
 use crate::kernel::Kernel;
 use crate::layout::mbuf;
-use crate::mbuf::{Packet, m_freem};
+use crate::mbuf::{Packet, check_leaves, m_freem};
 use crate::sockaddr::Sockaddr;
 use crate::tally::{Count, Tally};
 use crate::thread::{Kind, check_sleep, enter, kernel, violation};
@@ -342,6 +342,7 @@ pub unsafe extern "C-unwind" fn kpi_udp_send(
     // SAFETY: as the caller says.
     unsafe {
         let p = Packet::from_raw(m, "sosend");
+        check_leaves(m, "sosend");
         if !(*m).m_nextpkt.is_null() {
             violation(
                 "mbuf-nextpkt",

@@ -78,6 +78,8 @@ pub struct Vnet {
     pub(crate) forward: AtomicBool,
     pub(crate) addresses: RwLock<Vec<IpAddr>>,
     pub(crate) icmp: Mutex<Vec<IcmpError>>,
+    /// What a socket has received that nobody reads, if delivered packets are kept so.
+    pub(crate) unread: Mutex<Option<Vec<crate::mbuf::Packet>>>,
     /// Tunnelling sockets, for datagrams that come out of a tunnel of the same host.
     pub(crate) sockets: Mutex<Vec<crate::socket::SockRef>>,
 }
@@ -118,6 +120,7 @@ impl Vnet {
             forward: AtomicBool::new(false),
             addresses: RwLock::default(),
             icmp: Mutex::default(),
+            unread: Mutex::default(),
             sockets: Mutex::default(),
         });
         v.cred.vnet.set(Arc::as_ptr(&v));

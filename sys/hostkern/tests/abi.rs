@@ -37,7 +37,7 @@ macro_rules! same {
 #[test]
 fn functions() {
     same! {
-        c1 mbuf: m_freem kpi_m_alloc kpi_m_mapped;
+        c1 mbuf: m_freem kpi_m_alloc kpi_m_for_stack kpi_m_mapped;
         c2 mbuf: m_adj m_pullup m_tag_delete kpi_m_move_pkthdr;
         c3 mbuf: m_prepend;
         c4 mbuf: m_copydata;
@@ -88,7 +88,9 @@ fn functions() {
     assert_eq!(c1(sys::kpi_cred_alive), c1(hk::kpi_cred_alive));
     assert_eq!(c1(sys::kpi_cred_governed), c1(hk::kpi_cred_governed));
     assert_eq!(c0(sys::kpi_vnet_current), c0(hk::kpi_vnet_current));
+    assert_eq!(c0(sys::kpi_cred_is_here), c0(hk::kpi_cred_is_here));
     assert_eq!(c0(sys::kpi_current_fib), c0(hk::kpi_current_fib));
+    assert_eq!(c0(sys::kpi_malloc_live), c0(hk::kpi_malloc_live));
     assert_eq!(c3(sys::kpi_copyin), c3(hk::kpi_copyin));
     assert_eq!(c3(sys::kpi_copyout), c3(hk::kpi_copyout));
 }

@@ -28,6 +28,8 @@ struct Loaded<D: IfDriver> {
     state: SxLock<Option<KArc<State<D>>>>,
     /// Held for its drop.
     _sysctls: Tree<D::Module>,
+    /// Allocations at the end of the load: what this holds, and no interface.
+    baseline: u64,
 }
 
 /// The value in the slot.
@@ -63,11 +65,15 @@ fn try_load<D: IfDriver>(cx: &Sleepable) -> Result {
         KBox::new_with(How::Wait(cx), || Loaded {
             state: SxLock::new(c"kpi module", Some(state)),
             _sysctls: sysctls,
+            baseline: 0,
         })
     });
     match loaded {
-        // SAFETY: as above; `unload` takes the box back.
-        Ok(loaded) => unsafe { *slot = KBox::into_raw(loaded).cast() },
+        Ok(mut loaded) => {
+            loaded.baseline = live();
+            // SAFETY: as above; `unload` takes the box back.
+            unsafe { *slot = KBox::into_raw(loaded).cast() }
+        }
         Err(e) => {
             module.unload(cx);
             return Err(e.into());
@@ -99,14 +105,45 @@ pub unsafe fn can_unload<D: IfDriver>() -> c_int {
     }
 }
 
+fn live() -> u64 {
+    // SAFETY: no argument, any context.
+    unsafe { sys::kpi_malloc_live() }
+}
+
+/// Turns of [`drain`] after which something is taken to be held for good. One for each link of the
+/// longest chain would do: socket, session, peer, interface.
+const DRAINS: usize = 100;
+
+/// Waits until no more than `allowed` allocations are left; `EBUSY` if more stay.
+///
+/// What the epoch frees may give more to the epoch when it goes: a session its peer, a peer its
+/// interface. Draining waits for what was given before, so it is done until all memory is back.
+fn drain(allowed: u64, cx: &Sleepable) -> Result {
+    epoch_wait(cx);
+    for _ in 0..DRAINS {
+        if live() <= allowed {
+            break;
+        }
+        epoch_drain_callbacks(cx);
+    }
+    // For the callback that gave back the last: it has yet to return.
+    epoch_drain_callbacks(cx);
+    if live() <= allowed {
+        Ok(())
+    } else {
+        Err(Errno::EBUSY)
+    }
+}
+
+/// Nothing that could call this module's code, or is its memory, may be left when this succeeds: the
+/// text goes away after it. So it refuses as long as anything is, while the module is still whole.
 fn try_unload<D: IfDriver>(cx: &Sleepable) -> Result {
     let Some(loaded) = loaded::<D>() else {
-        return Ok(());
+        return drain(0, cx);
     };
     // Ioctls and interfaces hold references. What they held is given back before this, or by the
     // callbacks of this.
-    epoch_wait(cx);
-    epoch_drain_callbacks(cx);
+    drain(loaded.baseline, cx)?;
     let state = {
         let mut place = loaded.state.write(cx);
         let Some(state) = place.take() else {
@@ -131,9 +168,7 @@ fn try_unload<D: IfDriver>(cx: &Sleepable) -> Result {
     state.module.unload(cx);
     drop(state);
     // What the driver's last objects gave to the epoch must run before the code goes away.
-    epoch_wait(cx);
-    epoch_drain_callbacks(cx);
-    Ok(())
+    drain(0, cx)
 }
 
 /// Module unload.

@@ -194,6 +194,46 @@ fn delivered_packets_are_clean() {
     });
 }
 
+/// What is dropped counts as an error and not as received, whoever drops it.
+#[test]
+fn what_is_dropped_was_not_received() {
+    for_seeds(8, |seed| {
+        let sim = world(seed);
+        let (a, b) = pair(&sim);
+        assert_ping(&sim, &a, &b);
+        let ifnet = b.ifnet(&sim);
+        let counts = || {
+            let of = [counter::IPACKETS, counter::IBYTES, counter::IERRORS];
+            (of.map(|n| ifnet.counter(n)), b.about(&sim, 1).rx)
+        };
+        let good = packet("10.0.0.1", "10.0.0.2", 1, 100);
+        let ([packets, bytes, errors], rx) = counts();
+        // The peer may not use that address.
+        a.send(&sim, &packet("10.0.0.9", "10.0.0.2", 1, 100))
+            .unwrap();
+        sim.run_for(millis(100));
+        assert_eq!(counts(), ([packets, bytes, errors + 1], rx));
+        // The stack does not take it, as the interface was marked down.
+        let down = drops(&sim, "down");
+        sim.kernel().mark_down(&b.host, &b.ifname).unwrap();
+        a.send(&sim, &good).unwrap();
+        sim.run_for(millis(100));
+        assert_eq!(counts(), ([packets, bytes, errors + 2], rx));
+        assert_eq!(drops(&sim, "down"), down + 1);
+        assert!(b.received(&sim).is_empty());
+        b.up(&sim, true);
+        a.send(&sim, &good).unwrap();
+        sim.run_for(millis(100));
+        // Header, padding to 16 bytes and tag.
+        let len = 16 + 128 + 16;
+        let ([got, _, bad], now) = counts();
+        assert_eq!((got, bad), (packets + 1, errors + 2));
+        assert_eq!(b.received(&sim), [good]);
+        assert!((120 + 32..=len).contains(&(now - rx)), "{}", now - rx);
+        finish(sim, &[&a, &b]);
+    });
+}
+
 /// Robustness 12.
 #[test]
 fn a_bpf_write_of_any_length_and_family_is_an_error_at_most() {

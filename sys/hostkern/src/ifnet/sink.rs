@@ -11,7 +11,7 @@ use crate::backend::Family;
 use crate::epoch::in_epoch;
 use crate::icmp;
 use crate::layout::mbuf;
-use crate::mbuf::{Packet, check_packet};
+use crate::mbuf::{Packet, check_leaves, check_packet};
 use crate::thread::{kernel, violation};
 use crate::vnet::IcmpError;
 
@@ -31,11 +31,13 @@ pub unsafe extern "C-unwind" fn kpi_if_input(ifp: *mut Ifnet, mut m: *mut mbuf) 
             format_args!("netisr_dispatch outside of the net epoch"),
         );
     }
+    let up = i.is_up();
     let mut dropped = 0;
     while !m.is_null() {
         // SAFETY: the caller's list; each packet is taken off it before it is given away.
         let p = unsafe {
             check_packet(m, "kpi_if_input");
+            check_leaves(m, "netisr_dispatch");
             let next = (*m).m_nextpkt;
             (*m).m_nextpkt = ptr::null_mut();
             if (*m).m_len == 0 {
@@ -51,8 +53,8 @@ pub unsafe extern "C-unwind" fn kpi_if_input(ifp: *mut Ifnet, mut m: *mut mbuf) 
             p
         };
         match p.family() {
-            Some(f) => i.sink(p, f),
-            None => dropped += 1,
+            Some(f) if up => i.sink(p, f),
+            _ => dropped += 1,
         }
     }
     dropped
@@ -122,8 +124,11 @@ pub unsafe extern "C-unwind" fn kpi_icmp_error(
             format_args!("icmp_error outside of the net epoch"),
         );
     }
-    // SAFETY: as the caller says.
-    let p = unsafe { Packet::from_raw(m, "icmp_error") };
+    // SAFETY: as the caller says. icmp6_error(9) makes the packet part of its answer.
+    let p = unsafe {
+        check_leaves(m, "icmp_error");
+        Packet::from_raw(m, "icmp_error")
+    };
     let (version, header) = if af == 2 {
         (Family::V4, 20)
     } else {

@@ -10,7 +10,7 @@ use super::{ENXIO, IFF_UP, IfRef, Ifnet, SHARDS, Transmit};
 use crate::backend::TunRx;
 use crate::epoch::{epoch_call, epoch_wait_preempt, in_epoch};
 use crate::layout::{epoch_context, mbuf};
-use crate::mbuf::{check_packet, m_freem, tag_alloc};
+use crate::mbuf::{check_leaves, check_packet, m_freem, tag_alloc};
 use crate::thread::{check_sleep, kernel, name_of, violation};
 use crate::vnet::current;
 
@@ -96,6 +96,11 @@ unsafe extern "C-unwind" fn finish_free(c: *mut epoch_context) {
     let d = unsafe { Box::from_raw(c.cast::<Deferred>()) };
     // SAFETY: interfaces stay in memory until the kernel goes.
     unsafe { (*d.ifp).dead.store(true, Ordering::Release) };
+}
+
+/// What hostkern itself gives to `epoch_call`, to be told apart from the module's.
+pub(crate) fn free_callback() -> usize {
+    finish_free as *const () as usize
 }
 
 fn release(ifp: *mut Ifnet) {
@@ -378,6 +383,7 @@ pub unsafe extern "C-unwind" fn if_input(ifp: *mut Ifnet, m: *mut mbuf) {
     // SAFETY: as the caller says.
     unsafe {
         check_packet(m, "if_input");
+        check_leaves(m, "if_input");
         m_freem(m);
     }
 }

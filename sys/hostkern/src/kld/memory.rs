@@ -9,8 +9,11 @@ use freebsd_kernel_sys::offsets as off;
 use hostkern_malloc::{kpi_free, kpi_malloc};
 
 use super::{get, put, text, with};
-use crate::layout::{EXT_FLAG_EMBREF, M_EXT, M_PKTDAT, M_RDONLY, M_WAITOK, MCLBYTES, mbuf};
-use crate::mbuf::{add_cluster, flags_of, free_one, get as get_mbuf, kpi_m_move_pkthdr, set_flags};
+use crate::layout::{M_EXT, M_PKTDAT, M_RDONLY, M_WAITOK, MCLBYTES, mbuf};
+use crate::mbuf::{
+    EXT_MOD_TYPE, add_cluster, add_storage, flags_of, free_one, get as get_mbuf, kpi_m_move_pkthdr,
+    set_flags,
+};
 use crate::thread::{check_sleep, violation};
 
 /// The zones of m_gethdr(9) and of m_getcl(9): tokens.
@@ -78,6 +81,19 @@ pub(super) unsafe extern "C-unwind" fn malloc_uninit(kind: *mut c_void) {
             )
         }
         Some(_) => {}
+    }
+}
+
+impl super::Kld {
+    /// One allocation more of the module's, or one less, that is none.
+    pub(crate) fn count_held(&self, n: i64) {
+        let offset = match n {
+            1 => off::KPI_OFF_MTS_NUMALLOCS,
+            _ => off::KPI_OFF_MTS_NUMFREES,
+        };
+        if let Some(stats) = self.state().types.values().next() {
+            stats.count(offset).fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -203,18 +219,14 @@ pub(super) unsafe extern "C-unwind" fn m_extadd(
     flags: c_int,
     kind: c_int,
 ) {
-    // SAFETY: the caller's mbuf, which has no storage.
-    unsafe {
-        set_flags(&mut *m, flags_of(&*m) | M_EXT | flags.cast_unsigned());
-        (*m).ext_buf = buf;
-        (*m).m_data = buf;
-        (*m).ext_size = size;
-        (*m).ext_free = free;
-        (*m).ext_arg1 = arg1;
-        (*m).ext_arg2 = arg2;
-        (*m).ext_cnt = 1;
-        (*m).ext_tf = kind.cast_unsigned() | EXT_FLAG_EMBREF << 8;
+    if flags != 0 || kind.cast_unsigned() != EXT_MOD_TYPE {
+        violation(
+            "kld",
+            format_args!("m_extadd of type {kind}, flags {flags}"),
+        );
     }
+    // SAFETY: the caller's mbuf, which has no storage.
+    unsafe { add_storage(m, buf, size, free, arg1, arg2) };
 }
 
 /// mbuf(9). Unlike the shim's it means a fresh `to`, and takes the flag of read-only storage along.

@@ -237,7 +237,7 @@ pub fn functions() -> HashMap<&'static str, usize> {
         malloc_uninit = memory::malloc_uninit, uma_zalloc_arg = memory::uma_zalloc_arg, m_getjcl = memory::m_getjcl,
         m_extadd = memory::m_extadd, m_move_pkthdr = memory::m_move_pkthdr, mb_unmapped_to_ext = mbuf::kpi_m_mapped,
         m_freem = mbuf::m_freem, m_adj = mbuf::m_adj, m_pullup = mbuf::m_pullup, m_prepend = mbuf::m_prepend,
-        m_copydata = mbuf::m_copydata, m_tag_delete = mbuf::m_tag_delete,
+        m_copydata = mbuf::m_copydata, m_dup = mbuf::m_dup, m_tag_delete = mbuf::m_tag_delete,
         // Locks
         _mtx_init = lock::mtx_init, _mtx_destroy = lock::mtx_destroy, __mtx_lock_flags = lock::mtx_lock,
         __mtx_unlock_flags = lock::mtx_unlock, _mtx_trylock_flags_ = lock::mtx_trylock,

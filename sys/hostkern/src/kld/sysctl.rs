@@ -229,7 +229,9 @@ fn find<R>(
     Some(match found {
         None => Err(ENOENT),
         // SAFETY: variables stay until their context is freed, which nobody does who calls this.
-        Some(oid) => enter(k, Kind::Process, crate::vnet::current(), || f(unsafe { &*oid })),
+        Some(oid) => enter(k, Kind::Process, crate::vnet::current(), || {
+            f(unsafe { &*oid })
+        }),
     })
 }
 

@@ -5,7 +5,8 @@ use core::ffi::c_int;
 use core::ptr;
 
 use super::{
-    add_cluster, check, check_packet, data_of, flags_of, free_one, get, m_freem, set_flags, type_of,
+    add_cluster, add_storage, check, check_packet, data_of, flags_of, free_one, get, is_of_module,
+    m_freem, set_flags, type_of,
 };
 use crate::layout::*;
 use crate::pool;
@@ -290,12 +291,114 @@ pub unsafe extern "C-unwind" fn m_tag_delete(m: *mut mbuf, t: *mut m_tag) {
     }
 }
 
+/// mbuf(9): a copy of a packet, in clusters of the kernel's; null when memory is short.
+///
+/// # Safety
+/// `m` is a live packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn m_dup(m: *const mbuf, how: c_int) -> *mut mbuf {
+    // SAFETY: as the caller says; the copies are bounded by each cluster's size.
+    unsafe {
+        check_packet(m, "m_dup");
+        if how & M_WAITOK != 0 {
+            crate::thread::check_sleep("m_dup(M_WAITOK)");
+        }
+        let top = get(type_of(&*m), M_PKTHDR);
+        if top.is_null() {
+            return top;
+        }
+        let mut tag = (*m).tags;
+        let mut to = &raw mut (*top).tags;
+        while !tag.is_null() {
+            let copy = tag_alloc((*tag).cookie, (*tag).id, (*tag).len);
+            if copy.is_null() {
+                m_freem(top);
+                return copy.cast();
+            }
+            let data = usize::from((*tag).len);
+            ptr::copy_nonoverlapping(tag.add(1).cast::<u8>(), copy.add(1).cast(), data);
+            *to = copy;
+            to = &raw mut (*copy).link;
+            tag = (*tag).link;
+        }
+        let tags = (*top).tags;
+        let flags = flags_of(&*m) & M_COPYFLAGS & !M_RDONLY;
+        set_flags(&mut *top, flags);
+        ptr::copy_nonoverlapping(
+            m.cast::<u8>().add(M_DAT),
+            top.cast::<u8>().add(M_DAT),
+            M_PKTDAT - M_DAT,
+        );
+        (*top).tags = tags;
+        let (mut n, mut at, len) = (top, 0, (*m).len as usize);
+        while at < len {
+            if at > 0 {
+                let next = get(type_of(&*m), 0);
+                if next.is_null() {
+                    m_freem(top);
+                    return next;
+                }
+                (*n).m_next = next;
+                n = next;
+            }
+            if !add_cluster(n, MCLBYTES) {
+                m_freem(top);
+                return ptr::null_mut();
+            }
+            let chunk = MCLBYTES.min(len - at);
+            m_copydata(m, at as c_int, chunk as c_int, (*n).m_data);
+            (*n).m_len = chunk as i32;
+            at += chunk;
+        }
+        top
+    }
+}
+
+/// `kpi_m_for_stack` of kpi_shim.h.
+///
+/// # Safety
+/// `m` is a live packet that the caller owns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn kpi_m_for_stack(m: *mut mbuf) -> *mut mbuf {
+    // SAFETY: as the caller says.
+    unsafe {
+        if !is_of_module(m) {
+            return m;
+        }
+        let copy = m_dup(m, M_NOWAIT);
+        m_freem(m);
+        copy
+    }
+}
+
+/// What frees the storage of [`kpi_m_alloc`] that is no cluster: a function of the module.
+unsafe extern "C" fn free_storage(m: *mut mbuf) {
+    // SAFETY: made by `kpi_m_alloc`, and the last reference.
+    unsafe { hostkern_malloc::kpi_free((*m).ext_arg1) };
+}
+
 /// `kpi_m_alloc` of kpi_shim.h.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn kpi_m_alloc(size: u32) -> *mut mbuf {
     let m = get(MT_DATA, M_PKTHDR);
     // SAFETY: a fresh mbuf.
     unsafe {
+        if !m.is_null() && size as usize > MJUM16BYTES {
+            let buf = hostkern_malloc::kpi_malloc(size as usize, M_NOWAIT);
+            if buf.is_null() {
+                free_one(m);
+                return ptr::null_mut();
+            }
+            add_storage(
+                m,
+                buf.cast(),
+                size,
+                Some(free_storage),
+                buf,
+                ptr::null_mut(),
+            );
+            return m;
+        }
         if !m.is_null() && size as usize > MHLEN && !add_cluster(m, size as usize) {
             free_one(m);
             return ptr::null_mut();

@@ -355,6 +355,21 @@ impl Sim {
         self.interface(h, name).take_delivered()
     }
 
+    /// From now on a packet that comes out of a tunnel of the host stays in memory, as in the buffer of
+    /// a socket that nobody reads, until [`read_unread`](Self::read_unread).
+    pub fn keep_unread(&self, h: &Host) {
+        *h.unread.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Reads, and frees, what was kept so; no more is kept.
+    pub fn read_unread(&self, h: &Host) -> Vec<Vec<u8>> {
+        enter(&self.kernel, Kind::Process, Some(h), || {
+            let unread = h.unread.lock().unwrap().take();
+            let packets = unread.into_iter().flatten();
+            packets.map(|p| p.to_vec()).collect()
+        })
+    }
+
     /// ICMP errors that the driver asked for since the last call.
     pub fn icmp(&self, h: &Host) -> Vec<IcmpError> {
         h.take_icmp()
@@ -533,11 +548,18 @@ impl Sim {
 
 impl Drop for Sim {
     fn drop(&mut self) {
+        let vnets = self.kernel.vnets.read().unwrap().clone();
+        let unread: Vec<_> = (vnets.iter())
+            .filter_map(|v| v.unread.lock().unwrap().take())
+            .collect();
         if std::thread::panicking() {
+            // Nobody can free them outside of the kernel.
+            std::mem::forget(unread);
             self.machine.explain();
             self.machine.forget_kept();
         } else {
             enter(&self.kernel, Kind::Process, None, || {
+                drop(unread);
                 self.machine.drop_kept()
             });
         }

@@ -255,7 +255,12 @@ fn teardown<D: IfDriver>(softc: &KArc<Softc<D>>, state: &KArc<State<D>>, cx: &Sl
         // SAFETY: the same.
         unsafe { sys::if_setsoftc(ifp, ptr::null_mut()) };
         let at = interfaces.iter().position(|s| KArc::ptr_eq(s, softc));
-        (pointer, at.and_then(|i| interfaces.swap_remove(i)))
+        let listed = at.and_then(|i| interfaces.swap_remove(i));
+        if interfaces.is_empty() {
+            // An unload counts what is allocated, and this is no sign of an interface.
+            *interfaces = KVec::new();
+        }
+        (pointer, listed)
     };
     D::leaving(&softc.driver);
     drop(softc.gate.write(cx));
@@ -505,7 +510,9 @@ unsafe extern "C" fn input(ifp: *mut sys::ifnet, m: *mut sys::mbuf) {
     if !netmap::enabled(ifp) {
         return;
     }
-    let packet = netmap::unwrap(m).ok().and_then(|(m, _)| m.pullup(1));
+    let packet = netmap::unwrap(m)
+        .ok()
+        .and_then(|(m, _)| m.pullup(1)?.for_stack());
     net_epoch(|_| {
         let refused = match packet {
             // SAFETY: netmap holds the interface while it calls; the packet is given away and its

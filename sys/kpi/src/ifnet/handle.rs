@@ -67,6 +67,22 @@ pub enum IcmpReason {
     TooBig(u32),
 }
 
+/// What became of packets that were given to the network stack. Those that it has not taken are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[must_use = "packets that were not taken are to be counted"]
+pub struct Input {
+    /// Packets that it has taken.
+    pub packets: usize,
+    /// Bytes of those.
+    pub bytes: usize,
+    /// Packets for which there was no memory.
+    pub no_memory: usize,
+    /// Packets that are neither IPv4 nor IPv6.
+    pub no_ip: usize,
+    /// Packets that came when the interface was down or gone.
+    pub down: usize,
+}
+
 /// An interface. Clones are handles of the same one. All methods may be called in any context
 /// unless they say otherwise, and do nothing of effect once the interface is gone.
 #[derive(Clone)]
@@ -242,34 +258,46 @@ impl IfNet {
     }
 
     /// Gives IP packets to the network stack, as received here. Receive interface, routing table
-    /// and vnet are set; the protocol is what each packet's version says. Returns how many were
-    /// thrown away (no IP, no memory, interface gone).
-    pub fn input(&self, ep: &Epoch, packets: MbufList) -> usize {
-        let all = packets.len();
+    /// and vnet are set; the protocol is what each packet's version says.
+    pub fn input(&self, ep: &Epoch, packets: MbufList) -> Input {
+        let mut done = Input::default();
         if self.is_gone() {
-            return all;
+            done.down = packets.len();
+            return done;
         }
         if netmap::enabled(self.as_ptr()) {
             return netmap::to_ring(ep, self.as_ptr(), packets);
         }
         let mut ready = MbufList::new();
-        // The stack looks at the first segment's first byte.
-        ready.extend(packets.into_iter().filter_map(|m| m.pullup(1)));
-        let lost = all.saturating_sub(ready.len());
-        if ready.is_empty() {
-            return lost;
+        for m in packets {
+            match for_input(m) {
+                Ok((m, _)) => ready.push(m),
+                Err(Unfit::NoMemory) => done.no_memory = done.no_memory.saturating_add(1),
+                Err(Unfit::NoIp) => done.no_ip = done.no_ip.saturating_add(1),
+            }
+        }
+        let (packets, bytes) = (ready.len(), ready.bytes());
+        if packets == 0 {
+            return done;
         }
         // SAFETY: attached through this epoch section; the chain is given away and each first
         // segment has a byte.
         let refused = unsafe { sys::kpi_if_input(self.as_ptr(), ready.into_raw()) };
-        lost.saturating_add(usize::try_from(refused).unwrap_or(0))
+        // It takes all or, if the interface was marked down meanwhile, none: no other version is left.
+        if refused == 0 {
+            (done.packets, done.bytes) = (packets, bytes);
+        } else {
+            done.down = packets;
+        }
+        done
     }
 
     /// [`IfNet::input`] of one packet; `false` if it was thrown away.
+    #[must_use]
     pub fn input_one(&self, ep: &Epoch, m: Mbuf) -> bool {
         let mut one = MbufList::new();
         one.push(m);
-        self.input(ep, one) == 0
+        self.input(ep, one).packets == 1
     }
 
     /// Marks `m` as having gone through this interface. `ELOOP` if it has done so before or has
@@ -288,7 +316,7 @@ impl IfNet {
         if self.is_gone() {
             return;
         }
-        let Some((m, family)) = pull_ip_header(m) else {
+        let Some((m, family)) = m.for_stack().and_then(pull_ip_header) else {
             return;
         };
         let (code, mtu) = match reason {
@@ -308,6 +336,24 @@ impl IfNet {
             )
         };
     }
+}
+
+/// Why a packet cannot be given to the stack.
+pub(super) enum Unfit {
+    NoMemory,
+    NoIp,
+}
+
+/// A packet as the stack wants it: its first segment has the first byte, which says the protocol.
+pub(super) fn for_input(m: Mbuf) -> Result<(Mbuf, Family), Unfit> {
+    if m.is_empty() {
+        return Err(Unfit::NoIp);
+    }
+    let m = m.pullup(1).ok_or(Unfit::NoMemory)?;
+    let family = m.first().first().and_then(|&b| Family::of_version(b));
+    let family = family.ok_or(Unfit::NoIp)?;
+    let m = m.for_stack().ok_or(Unfit::NoMemory)?;
+    Ok((m, family))
 }
 
 /// Makes the IP header one piece: what the ICMP functions read without looking.

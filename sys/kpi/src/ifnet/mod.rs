@@ -38,4 +38,4 @@ mod netmap;
 
 pub use driver::{IfDriver, Module};
 pub(crate) use driver::{State, create, destroy, prison_remove};
-pub use handle::{Counter, IcmpReason, IfNet};
+pub use handle::{Counter, IcmpReason, IfNet, Input};

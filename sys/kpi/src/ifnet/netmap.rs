@@ -6,6 +6,7 @@ use core::ffi::c_int;
 
 use freebsd_kernel_sys as sys;
 
+use super::handle::{Input, Unfit, for_input};
 use crate::epoch::Epoch;
 use crate::mbuf::{Mbuf, MbufList};
 use crate::net::Family;
@@ -60,26 +61,32 @@ pub(super) fn unwrap(m: Mbuf) -> Result<(Mbuf, Family)> {
     Ok((m, family))
 }
 
-/// Packets out of the tunnel, to netmap's receive ring. Returns how many were thrown away.
-pub(super) fn to_ring(_ep: &Epoch, ifp: *mut sys::ifnet, packets: MbufList) -> usize {
-    let mut lost = 0usize;
+/// Packets out of the tunnel, to netmap's receive ring.
+pub(super) fn to_ring(_ep: &Epoch, ifp: *mut sys::ifnet, packets: MbufList) -> Input {
+    let mut done = Input::default();
     for m in packets {
-        let wrapped = m.pullup(1).and_then(|m| {
-            let family = Family::of_version(*m.first().first()?)?;
-            wrap(m, &FROM_TUNNEL, family)
-        });
+        let len = m.len();
+        let wrapped = for_input(m)
+            .and_then(|(m, family)| wrap(m, &FROM_TUNNEL, family).ok_or(Unfit::NoMemory));
         match wrapped {
-            // SAFETY: attached through this epoch section; the packet is given away.
-            Some(m) => unsafe { sys::if_input(ifp, m.into_raw()) },
-            None => lost = lost.saturating_add(1),
+            Ok(m) => {
+                // SAFETY: attached through this epoch section; the packet is given away.
+                unsafe { sys::if_input(ifp, m.into_raw()) };
+                done.packets = done.packets.saturating_add(1);
+                done.bytes = done.bytes.saturating_add(len);
+            }
+            Err(Unfit::NoMemory) => done.no_memory = done.no_memory.saturating_add(1),
+            Err(Unfit::NoIp) => done.no_ip = done.no_ip.saturating_add(1),
         }
     }
-    lost
+    done
 }
 
 /// A packet of this machine's stack, to netmap's host ring.
 pub(super) fn from_host(_ep: &Epoch, ifp: *mut sys::ifnet, m: Mbuf, family: Family) -> Result {
-    let m = wrap(m, &FROM_HOST, family).ok_or(Errno::ENOBUFS)?;
+    let m = wrap(m, &FROM_HOST, family)
+        .and_then(Mbuf::for_stack)
+        .ok_or(Errno::ENOBUFS)?;
     // SAFETY: attached through this epoch section; netmap has replaced the transmit method, which
     // takes the packet.
     let error: c_int = unsafe { sys::if_transmit(ifp, m.into_raw()) };

@@ -384,6 +384,20 @@ impl Mbuf {
         core::mem::ManuallyDrop::new(self).m.as_ptr()
     }
 
+    /// The packet in storage of the kernel's own, to be given away: a socket may hold it unread, or a
+    /// network card, when this module is long gone. `None`, and the packet is gone, without memory.
+    ///
+    /// Every packet that leaves the driver for good comes through here; only one that was too large
+    /// for a cluster is copied.
+    pub(crate) fn for_stack(self) -> Option<Self> {
+        // SAFETY: an owned packet.
+        if !unsafe { raw::may_be_ours(self.as_ptr()) } {
+            return Some(self);
+        }
+        // SAFETY: an owned packet, given away; what comes back is ours, in mapped segments.
+        unsafe { Self::from_raw(sys::kpi_m_for_stack(self.into_raw())) }
+    }
+
     /// Takes a packet from C; `None` for null.
     ///
     /// # Safety

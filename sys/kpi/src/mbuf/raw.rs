@@ -131,6 +131,28 @@ pub(super) unsafe fn has_unmapped(mut m: *const sys::mbuf) -> bool {
     false
 }
 
+/// Whether a segment of the chain may have storage of this module's (`EXT_MOD_TYPE`).
+///
+/// # Safety
+///
+/// `m` is a live chain.
+pub(super) unsafe fn may_be_ours(mut m: *mut sys::mbuf) -> bool {
+    while !m.is_null() {
+        // SAFETY: a live segment of the chain; with M_EXT the structure is filled in.
+        let ours = unsafe {
+            flags(m) & sys::KPI_M_EXT != 0
+                && (&raw const (*ext(m))._bitfield_1).cast::<u32>().read() & 0xff
+                    == sys::KPI_EXT_MOD_TYPE
+        };
+        if ours {
+            return true;
+        }
+        // SAFETY: the same.
+        m = unsafe { next(m) };
+    }
+    false
+}
+
 /// Storage of a segment: start and size (`M_START`, `M_SIZE`).
 ///
 /// # Safety

@@ -240,6 +240,7 @@ impl UdpSocket {
         if Family::of(&dst.ip()) != self.family {
             return Err(Errno::EAFNOSUPPORT);
         }
+        let m = m.for_stack().ok_or(Errno::ENOBUFS)?;
         let to = Sockaddr::new(dst);
         let from = src
             .filter(|s| !s.ip().is_unspecified() && Family::of(&s.ip()) == self.family)

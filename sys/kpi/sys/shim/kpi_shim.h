@@ -52,10 +52,8 @@ struct ucred;
 void	*kpi_malloc(size_t size, int flags);
 /* Accepts NULL.  any. */
 void	 kpi_free(void *p);
-#ifdef _KERNEL
-/* Between the shims only: allocations that were not freed yet. */
+/* How many of its allocations there are now.  While others allocate and free it is a guess.  any. */
 uint64_t kpi_malloc_live(void);
-#endif
 
 /* ---- module-wide state (module.c) ----------------------------------------------------------------------------- */
 
@@ -193,6 +191,7 @@ void	 kpi_callout_drain(struct callout *c);
  * contiguous, writable, unshared storage of at least `size` bytes from its start (M_START == m_data, M_SIZE >=
  * size).  `size` up to 128 KiB.  The storage is inside the mbuf when size <= MHLEN (160), else M_EXT with ext_buf,
  * ext_size, ext_count 1 and EXT_FLAG_EMBREF as the kernel fills them.  NULL: no memory.  Frees with m_freem().  any.
+ * The storage may be the module's, of type EXT_MOD_TYPE: only kpi_m_for_stack() makes a packet that can leave the module.
  */
 struct mbuf *kpi_m_alloc(uint32_t size);
 /*
@@ -201,6 +200,11 @@ struct mbuf *kpi_m_alloc(uint32_t size);
  * the caller frees it.  any.
  */
 void	 kpi_m_move_pkthdr(struct mbuf *to, struct mbuf *from);
+/*
+ * The packet without storage of the module's: a socket or a network card may keep it when the module is gone.  It may be in
+ * more pieces then.  Consumes m; returns the packet, or NULL: no memory.  any.
+ */
+struct mbuf *kpi_m_for_stack(struct mbuf *m);
 /*
  * Makes every segment addressable (mb_unmapped_to_ext(9)) if any is unmapped (M_EXTPG).  Consumes m; returns the
  * packet or NULL.  any.
@@ -300,7 +304,10 @@ void	 kpi_sysctl_free(struct kpi_sysctl *ctx);
 int	 kpi_rs_load(void);
 /* Asked before an unload is begun: 0 or EBUSY. */
 int	 kpi_rs_can_unload(void);
-/* After every cloner was detached.  EBUSY: an interface still lives, the module must stay loaded. */
+/*
+ * After every cloner was detached.  EBUSY: an interface still lives, or something that was given to the epoch; the module
+ * must stay loaded.  After 0 nothing in the kernel points into the module but what the shims have registered.
+ */
 int	 kpi_rs_unload(void);
 /* Name of the cloner ("wg"), a static string. */
 const char *kpi_rs_cloner_name(void);

@@ -29,7 +29,6 @@ kpi_free(void *p)
 	free(p, M_KPI_WG);
 }
 
-/* How many allocations there are now; see unload() in module.c. */
 uint64_t
 kpi_malloc_live(void)
 {

@@ -14,7 +14,10 @@ ext_free(struct mbuf *m)
 	kpi_free(m->m_ext.ext_arg1);
 }
 
-/* Storage from malloc(9): for what no cluster is large enough, and when large clusters have run out. */
+/*
+ * Storage from malloc(9): for what no cluster is large enough, and when large clusters have run out.  Whoever frees the last
+ * reference calls ext_free(), which goes with the module, so such a packet never leaves it: kpi_m_for_stack().
+ */
 static struct mbuf *
 alloc_ext(uint32_t size)
 {
@@ -31,6 +34,27 @@ alloc_ext(uint32_t size)
 	}
 	m_extadd(m, buf, size, ext_free, buf, NULL, 0, EXT_MOD_TYPE);
 	return (m);
+}
+
+static bool
+is_ours(const struct mbuf *m)
+{
+	return ((m->m_flags & M_EXT) != 0 && m->m_ext.ext_type == EXT_MOD_TYPE && m->m_ext.ext_free == ext_free);
+}
+
+struct mbuf *
+kpi_m_for_stack(struct mbuf *m)
+{
+	struct mbuf *n;
+
+	for (n = m; n != NULL && !is_ours(n); n = n->m_next)
+		;
+	if (n == NULL)
+		return (m);
+	/* Into clusters of the kernel's: what it gives out is its own whatever becomes of us. */
+	n = m_dup(m, M_NOWAIT);
+	m_freem(m);
+	return (n);
 }
 
 struct mbuf *

@@ -10,7 +10,6 @@
 
 #include <sys/param.h>
 #include <sys/systm.h>
-#include <sys/epoch.h>
 #include <sys/gtaskqueue.h>
 #include <sys/jail.h>
 #include <sys/kernel.h>
@@ -167,28 +166,13 @@ load(void)
 	return (error);
 }
 
-/*
- * What the epoch frees may give more to the epoch when it goes: a session its peer, a peer its interface.  Draining waits
- * for what was given before, so it is done until all memory is back.  The last turn is for the callback that gave back the
- * last: it has yet to return.  If there is a leak, malloc(9) tells about it when its type goes.
- */
-static void
-drain_epoch(void)
-{
-	int turns;
-
-	for (turns = 0; turns < 100 && kpi_malloc_live() != 0; turns++)
-		epoch_drain_callbacks(net_epoch_preempt);
-	epoch_drain_callbacks(net_epoch_preempt);
-}
-
 static int
 unload(void)
 {
 	int error;
 
 	if (!loaded)
-		return (0);
+		return (kpi_malloc_live() == 0 ? 0 : EBUSY);
 	/*
 	 * The linker runs the vnets' uninit only after this event, too late: interfaces must be gone before the state is.
 	 * A vnet that is made meanwhile finds that we are not loaded.
@@ -197,9 +181,7 @@ unload(void)
 	each_vnet(detach_cloner);
 	unhook_jails();
 	error = kpi_rs_unload();
-	if (error == 0) {
-		drain_epoch();
-	} else {
+	if (error != 0) {
 		hook_jails();
 		loaded = true;
 		each_vnet(attach_cloner);

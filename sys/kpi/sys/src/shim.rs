@@ -28,6 +28,7 @@ pub const KPI_ICMP_NO_ROUTE: c_int = 2;
 kernel_functions! {
     pub fn kpi_malloc(size: usize, flags: c_int) -> *mut c_void;
     pub fn kpi_free(p: *mut c_void);
+    pub fn kpi_malloc_live() -> u64;
 
     pub fn kpi_module_slot() -> *mut *mut c_void;
     pub fn kpi_taskqgroup() -> *mut taskqgroup;
@@ -95,6 +96,7 @@ kernel_functions! {
 
     pub fn kpi_m_alloc(size: u32) -> *mut mbuf;
     pub fn kpi_m_move_pkthdr(to: *mut mbuf, from: *mut mbuf);
+    pub fn kpi_m_for_stack(m: *mut mbuf) -> *mut mbuf;
     pub fn kpi_m_mapped(m: *mut mbuf) -> *mut mbuf;
 
     pub fn kpi_if_name(ifp: *mut ifnet, buf: *mut c_char, len: usize);

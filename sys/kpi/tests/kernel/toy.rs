@@ -332,7 +332,8 @@ impl CpuWork for Toy {
         self.ifp.count(Counter::InPackets, packets.len() as u64);
         self.ifp.count(Counter::InBytes, packets.bytes() as u64);
         packets.for_each_mut(Mbuf::mark_decapsulated);
-        let lost = net_epoch(|ep| self.ifp.input(ep, packets));
+        let done = net_epoch(|ep| self.ifp.input(ep, packets));
+        let lost = done.no_memory + done.no_ip + done.down;
         self.ifp.count(Counter::InErrors, lost as u64);
     }
 }

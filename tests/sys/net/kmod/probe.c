@@ -165,6 +165,39 @@ as(unsigned int uid, char **command)
 	err(127, "%s", command[0]);
 }
 
+/* hold: has a socket on that port that takes datagrams of any length and reads none. */
+static void
+hold(const char *port)
+{
+	struct sockaddr_in sin = { .sin_len = sizeof(sin), .sin_family = AF_INET };
+	int s, room = 1 << 20;
+
+	sin.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
+	s = socket(AF_INET, SOCK_DGRAM, 0);
+	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)) < 0 ||
+	    bind(s, (struct sockaddr *)&sin, sizeof(sin)) < 0)
+		err(1, "port %s", port);
+	for (;;)
+		pause();
+}
+
+/* lump: one datagram of so many bytes. */
+static void
+lump(const char *host, unsigned int port, unsigned int len)
+{
+	static uint8_t data[65507];
+	struct sockaddr_in sin = { .sin_len = sizeof(sin), .sin_family = AF_INET };
+	int s, room = sizeof(data);
+
+	sin.sin_port = htons((uint16_t)port);
+	if (inet_pton(AF_INET, host, &sin.sin_addr) != 1 || len > sizeof(data))
+		errx(2, "%s, %u bytes", host, len);
+	s = socket(AF_INET, SOCK_DGRAM, 0);
+	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) < 0 ||
+	    sendto(s, data, len, 0, (struct sockaddr *)&sin, sizeof(sin)) < 0)
+		err(1, "%s", host);
+}
+
 static unsigned int
 decimal(const char *text)
 {
@@ -184,6 +217,10 @@ main(int argc, char **argv)
 		again(argv[2], decimal(argv[3]), false);
 	else if (argc == 5 && strcmp(job, "spray") == 0)
 		spray(argv[2], decimal(argv[3]), decimal(argv[4]));
+	else if (argc == 3 && strcmp(job, "hold") == 0)
+		hold(argv[2]);
+	else if (argc == 5 && strcmp(job, "lump") == 0)
+		lump(argv[2], decimal(argv[3]), decimal(argv[4]));
 	else if (argc >= 4 && strcmp(job, "as") == 0)
 		as(decimal(argv[2]), argv + 3);
 	else if (argc == 3 && strcmp(job, "netlink-create") == 0)
@@ -197,7 +234,8 @@ main(int argc, char **argv)
 	else if (argc == 6 && strcmp(job, "allowed") == 0)
 		allowed(argv[2], argv[3], argv[4], argv[5]);
 	else
-		errx(2, "usage: probe bpf-write IF | corrupt IF N | repeat IF N | spray HOST PORT N | as UID COMMAND...\n"
+		errx(2, "usage: probe bpf-write IF | corrupt IF N | repeat IF N | spray HOST PORT N |\n"
+		    "       probe hold PORT | lump HOST PORT BYTES | as UID COMMAND...\n"
 		    "       probe netlink-create IF | configure IF | protocol IF | refused IF | allowed IF HEX-KEY +|- PREFIX");
 	return (0);
 }

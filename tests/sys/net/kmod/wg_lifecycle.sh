@@ -111,6 +111,37 @@ nothing_left_body() {
 	is "$(vmstat -z | grep -i '^wg\|wireguard\|noise')" "" "zones"
 }
 
+kmod_case unread 120 "packets that nobody has read stay when the module goes, and are freed without it"
+unread_body() {
+	need_probe
+	# Of a datagram of 60,000 bytes no more fragments than the kernel puts together again.
+	pair 4 9000
+	check on a ifconfig wg0 mtu 65455
+	check on b ifconfig wg0 mtu 65455
+	pings a 10.77.0.2
+	jexec b "$dir/probe" hold 7777 &
+	holder=$!
+	# waiting: bytes that the socket has not been read of.
+	# shellcheck disable=SC2317 # called by name
+	waiting() { on b netstat -an -p udp | awk '$4 ~ /[.]7777$/ { print $2 }'; }
+	# shellcheck disable=SC2317 # called by name
+	holds() { [ "$(waiting)" -ge "$1" ]; }
+	eventually 10 holds 0
+	for len in 1000 8000 16000 30000 60000; do
+		check on a "$dir/probe" lump 10.77.0.2 7777 $len
+	done
+	eventually 10 holds 115000
+	unload
+	holds 115000 || fail "$(waiting) bytes are left"
+	kill $holder
+	wait $holder || true
+	# Whatever freed them did not need the module. Once more, to see that all is well.
+	load
+	check ifconfig wg0 create >/dev/null
+	check ifconfig wg0 destroy
+	unload
+}
+
 kmod_case unload_busy 60 "unloading the module destroys the interfaces that are left"
 unload_busy_body() {
 	for _ in 1 2 3; do

@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 
 use kpi::epoch::{Epoch, EpochArc};
-use kpi::ifnet::Counter;
+use kpi::ifnet::{Counter, Input};
 use kpi::mbuf::{Mbuf, MbufList};
 use kpi::net::{Family, ShowIp, TunnelSink};
 use kpi::serial::Deliver;
@@ -168,8 +168,9 @@ pub(crate) struct Delivery<'p> {
     ep: &'p Epoch,
     now: u64,
     packets: MbufList,
+    /// Packets of the peer's, whatever was inside.
     authenticated: u64,
-    bytes: u64,
+    keepalives: u64,
     data: bool,
 }
 
@@ -181,7 +182,7 @@ impl<'p> Delivery<'p> {
             now: uptime_coarse_ns(),
             packets: MbufList::new(),
             authenticated: 0,
-            bytes: 0,
+            keepalives: 0,
             data: false,
         }
     }
@@ -223,18 +224,15 @@ impl Deliver<OpenJob> for Delivery<'_> {
         m.trim_front(DATA_HEADER_LEN);
         let plain = m.len().saturating_sub(TAG_LEN);
         m.truncate(plain);
-        self.bytes = self.bytes.saturating_add(DATA_OVERHEAD as u64);
         if plain == 0 {
+            self.keepalives = self.keepalives.saturating_add(1);
             return sc
                 .ifp
                 .debug(format_args!("peer {}: keepalive received", self.peer.id));
         }
         self.data = true;
         match sc.admit(m, self.peer, ep) {
-            Ok(m) => {
-                self.bytes = self.bytes.saturating_add(m.len() as u64);
-                self.packets.push(m);
-            }
+            Ok(m) => self.packets.push(m),
             Err(why) => sc.drop_input(why, 1),
         }
     }
@@ -248,16 +246,13 @@ impl Deliver<OpenJob> for Delivery<'_> {
             now,
             packets,
             authenticated,
-            bytes,
+            keepalives,
             data,
         } = turn;
         if authenticated == 0 {
             return;
         }
         let sc = &peer.sc;
-        peer.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
-        sc.ifp.count(Counter::InPackets, authenticated);
-        sc.ifp.count(Counter::InBytes, bytes);
         peer.timers.any_authenticated_packet_received();
         peer.note(peer.timers.any_authenticated_packet_traversal(now));
         if data {
@@ -271,8 +266,27 @@ impl Deliver<OpenJob> for Delivery<'_> {
         if ending && peer.timers.last_minute_handshake() {
             Peer::post(peer, Event::Initiate);
         }
-        if !packets.is_empty() {
-            sc.ifp.input(ep, packets);
+        let taken = match packets.is_empty() {
+            true => Input::default(),
+            false => sc.ifp.input(ep, packets),
+        };
+        for (why, lost) in [
+            (Reason::NoMemory, taken.no_memory),
+            (Reason::BadInnerPacket, taken.no_ip),
+            (Reason::Down, taken.down),
+        ] {
+            if lost > 0 {
+                sc.drop_input(why, lost as u64);
+            }
+        }
+        // What was dropped, here or on the way, is an error and was not received.
+        let received = keepalives.saturating_add(taken.packets as u64);
+        if received > 0 {
+            let overhead = received.saturating_mul(DATA_OVERHEAD as u64);
+            let bytes = overhead.saturating_add(taken.bytes as u64);
+            peer.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+            sc.ifp.count(Counter::InPackets, received);
+            sc.ifp.count(Counter::InBytes, bytes);
         }
     }
 }
