@@ -57,8 +57,10 @@ pub struct Delivered {
     pub at: u64,
     /// The packet.
     pub packet: Vec<u8>,
-    /// The driver marked its checksums as verified.
+    /// The driver marked its transport's checksum as verified.
     pub checksums_valid: bool,
+    /// `m_pkthdr.csum_flags`.
+    pub csum_flags: u32,
     /// Tags left on the packet.
     pub tags: usize,
     /// FIB of the packet.
@@ -374,6 +376,7 @@ impl Ifnet {
             at: k.machine.uptime_ns(),
             packet: p.to_vec(),
             checksums_valid: p.checksums_valid(),
+            csum_flags: p.csum_flags(),
             tags: p.tags(),
             fib: p.fib(),
         });
