@@ -152,6 +152,9 @@ pub unsafe extern "C-unwind" fn wg_vector_open(
     unsafe { wg_vector::wg_vector_open(key, counter, buf, len) }
 }
 
+// The kernel module links the same crate as an object of its own.
+pub use wg_vector::wg_vector_wipe;
+
 /// `kpi_tunable` of kpi_shim.h.
 ///
 /// # Safety

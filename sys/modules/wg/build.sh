@@ -135,10 +135,11 @@ vector() {
 			cargo rustc --quiet --profile kmod -p wg_vector --crate-type staticlib \
 			--target "$vector_target" -Zbuild-std=core,alloc,compiler_builtins
 	)
-	link "$1" --undefined=wg_vector_seal --undefined=wg_vector_open \
+	link "$1" --undefined=wg_vector_seal --undefined=wg_vector_open --undefined=wg_vector_wipe \
 		"$target_dir/$vector_target/kmod/libwg_vector.a"
 	objcopy --rename-section=.text=.vector,alloc,load,readonly,code \
-		--keep-global-symbol=wg_vector_seal --keep-global-symbol=wg_vector_open "$1"
+		--keep-global-symbol=wg_vector_seal --keep-global-symbol=wg_vector_open \
+		--keep-global-symbol=wg_vector_wipe "$1"
 }
 vector_flags() {
 	# shellcheck disable=SC2086 # words

@@ -66,6 +66,7 @@ kernel_functions! {
     pub fn kpi_fpu_leave();
     pub fn kpi_fpu_held() -> bool;
     pub fn wg_vector_seal(key: *const [u8; 32], counter: u64, buf: *mut u8, len: usize) -> c_int;
+    pub fn wg_vector_wipe();
     pub fn wg_vector_open(key: *const [u8; 32], counter: u64, buf: *mut u8, len: usize) -> c_int;
 
     pub fn kpi_ocf_pin(driver: u32, name: *mut c_char, len: usize) -> *mut _device;

@@ -6,6 +6,8 @@ mod packets;
 mod text;
 mod timers;
 mod toy;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod wipe;
 
 /// How many runs: few under Miri, where each takes seconds.
 fn seeds(n: u64) -> u64 {

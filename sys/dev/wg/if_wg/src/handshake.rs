@@ -13,6 +13,7 @@ use kpi::ifnet::Counter;
 use kpi::mbuf::Mbuf;
 use kpi::queue::BoundedQueue;
 use kpi::random;
+use kpi::thread::wipe_stack;
 use kpi::time::{realtime, uptime_ns};
 use kpi::{AllocError, How, KBox, KVec, Sleepable};
 use kpi::{Errno, Result};
@@ -124,6 +125,13 @@ impl Softc {
             return;
         };
         scheduled.swap(false, Ordering::SeqCst);
+        self.run_turn(at, cx);
+        // Handshakes have moved keys about.
+        wipe_stack();
+    }
+
+    #[inline(never)] // Its frame is to lie in what is wiped.
+    fn run_turn(&self, at: usize, cx: &Sleepable) {
         for _ in 0..TURN {
             let peer = self.control.events.pop();
             if let Some(peer) = &peer {

@@ -3,6 +3,7 @@
 
 use kpi::cred::{Priv, fib_exists, priv_check};
 use kpi::ioctl::{self, IfReqFib, IfReqMtu, Ioctl, WgDataIo};
+use kpi::thread::wipe_stack;
 use kpi::user;
 use kpi::{Errno, Result};
 use kpi::{How, KArc, KVec, Sleepable};
@@ -26,8 +27,8 @@ pub(crate) fn ignores(cmd: u64) -> bool {
 
 pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     match io.cmd() {
-        ioctl::SIOCSWG => set(this, io, cx),
-        ioctl::SIOCGWG => get(this, io, cx),
+        ioctl::SIOCSWG => wiped(|| set(this, io, cx)),
+        ioctl::SIOCGWG => wiped(|| get(this, io, cx)),
         ioctl::SIOCSIFFLAGS => {
             if this.ifp.is_up() {
                 // The kernel does not tell ifconfig(8) of this error, so it has to be told here.
@@ -67,7 +68,15 @@ pub(crate) fn dispatch(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -
     }
 }
 
+/// Runs `f`, which works with keys, and clears what it leaves on the stack.
+fn wiped<R>(f: impl FnOnce() -> R) -> R {
+    let result = f();
+    wipe_stack();
+    result
+}
+
 /// SIOCSWG. What is wrong with the arguments is told in this order, as by the C driver.
+#[inline(never)] // Its frame is to lie in what is wiped.
 fn set(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     priv_check(Priv::NetWg)?;
     let arg = io.arg::<WgDataIo>()?;
@@ -88,6 +97,7 @@ fn set(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
 }
 
 /// SIOCGWG. With size 0 the caller asks how much room the answer needs.
+#[inline(never)] // As above.
 fn get(this: &KArc<Softc>, io: &mut Ioctl<'_>, cx: &Sleepable) -> Result<()> {
     let privileged = priv_check(Priv::NetWg).is_ok();
     let arg = io.arg::<WgDataIo>()?;
