@@ -53,6 +53,8 @@ pub struct IcmpError {
     pub interface: String,
     /// `KPI_ICMP_*`: 0 host unreachable, 1 too big, 2 no route.
     pub reason: c_int,
+    /// Name of the interface that the packet had come by, if it was none of the host's own.
+    pub received_by: Option<String>,
     /// MTU for "too big".
     pub mtu: u32,
     /// The packet that it answers.

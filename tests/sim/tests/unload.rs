@@ -61,6 +61,8 @@ fn large_packets_leave_in_memory_of_the_kernels() {
         let errors = sim.icmp(&b.host);
         assert_eq!(errors.len(), 1);
         assert!(errors[0].packet == p);
+        // It was forwarded: the stack answers as on the interface that it came by.
+        assert_eq!(errors[0].received_by, Some(b.ifname.clone()));
         finish(sim, &[&a, &b]);
     });
 }

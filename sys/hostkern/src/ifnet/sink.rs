@@ -152,6 +152,12 @@ pub unsafe extern "C-unwind" fn kpi_icmp_error(
     }
     i.vnet().icmp.lock().unwrap().push(IcmpError {
         interface: i.name(),
+        received_by: {
+            let from = kernel()
+                .interfaces
+                .by_pointer(core::ptr::without_provenance(p.rcvif()));
+            from.map(|i| i.name())
+        },
         reason,
         mtu,
         packet: p.to_vec(),

@@ -13,7 +13,7 @@ use super::netmap;
 use crate::cred::{Prison, VnetId};
 use crate::epoch::{Epoch, epoch_wait, in_net_epoch, net_epoch};
 use crate::ioctl::Ioctl;
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Mbuf, ReceivedBy};
 use crate::net::Family;
 use crate::sync::SxLock;
 use crate::sysctl::Registrar;
@@ -81,8 +81,15 @@ pub trait IfDriver: Send + Sync + Sized + 'static {
 
     /// Sends an IP packet of family `af`, as the stack says: whether the packet agrees, and is one,
     /// is for the driver to check. `route_mtu` overrides the interface's MTU. The driver counts and
-    /// answers what it does not send.
-    fn output(&self, ep: &Epoch, m: Mbuf, af: Family, route_mtu: Option<u32>) -> Result;
+    /// answers what it does not send; `from` is for such an answer.
+    fn output<'e>(
+        &self,
+        ep: &'e Epoch,
+        m: Mbuf,
+        af: Family,
+        route_mtu: Option<u32>,
+        from: ReceivedBy<'e>,
+    ) -> Result;
 
     /// The interface moves to another vnet: it must go down. Its sockets stay where they are. The
     /// caller holds locks of the whole host: do not wait for what somebody in a jail may hold.
@@ -393,12 +400,17 @@ unsafe extern "C" fn output<D: IfDriver>(
     dst: *const sys::sockaddr,
     ro: *mut sys::route,
 ) -> c_int {
-    // SAFETY: `m` is given to us.
-    let m = unsafe { Mbuf::adopt(m) };
     // SAFETY: whole structures.
     let (af, mtu) = unsafe { destination(dst, ro) };
-    // SAFETY: the kernel is in the net epoch through this call.
-    let result = unsafe { in_net_epoch(|ep| send::<D>(ep, ifp, m, af, (mtu != 0).then_some(mtu))) };
+    let mtu = (mtu != 0).then_some(mtu);
+    // SAFETY: the kernel is in the net epoch through this call; `m` is given to us, and an interface
+    // that a packet has come in by stays through the section in which the stack forwards it.
+    let result = unsafe {
+        in_net_epoch(|ep| {
+            let (m, from) = Mbuf::adopt_from(m, ep);
+            send::<D>(ep, ifp, m, af, mtu, from)
+        })
+    };
     Errno::from_result(result)
 }
 
@@ -429,12 +441,13 @@ unsafe fn destination(dst: *const sys::sockaddr, ro: *const sys::route) -> (u32,
 /// # Safety
 ///
 /// `ifp` is an interface with methods of `D`.
-unsafe fn send<D: IfDriver>(
-    ep: &Epoch,
+unsafe fn send<'e, D: IfDriver>(
+    ep: &'e Epoch,
     ifp: *mut sys::ifnet,
     m: Option<Mbuf>,
     af: u32,
     mtu: Option<u32>,
+    from: ReceivedBy<'e>,
 ) -> Result {
     // SAFETY: the contract.
     let Some(softc) = (unsafe { in_epoch_with_driver::<D>(ifp, ep) }) else {
@@ -459,7 +472,7 @@ unsafe fn send<D: IfDriver>(
     if netmap::enabled(ifp) {
         return netmap::from_host(ep, ifp, m, family).or_else(refuse);
     }
-    softc.driver.output(ep, m, family, mtu)
+    softc.driver.output(ep, m, family, mtu, from)
 }
 
 /// `if_transmit`: only netmap(4) calls it, with packets of its transmit ring.
@@ -481,7 +494,7 @@ unsafe extern "C" fn transmit<D: IfDriver>(ifp: *mut sys::ifnet, m: *mut sys::mb
             Err(Errno::EOPNOTSUPP)
         };
         match packet {
-            Ok((m, family)) => softc.driver.output(ep, m, family, None),
+            Ok((m, family)) => softc.driver.output(ep, m, family, None, ReceivedBy::NOBODY),
             Err(e) => {
                 softc.ifnet.count(Counter::OutErrors, 1);
                 Err(e)

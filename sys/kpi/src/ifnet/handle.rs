@@ -10,7 +10,7 @@ use kpi_alloc::{How, KArc, Sleepable};
 
 use super::netmap;
 use crate::epoch::{Epoch, net_epoch};
-use crate::mbuf::{LOOP_COOKIE, Mbuf, MbufList};
+use crate::mbuf::{LOOP_COOKIE, Mbuf, MbufList, ReceivedBy};
 use crate::net::Family;
 use crate::{Errno, Result, log};
 
@@ -311,14 +311,22 @@ impl IfNet {
     }
 
     /// Answers an IP packet with an error message to its sender. The packet is gone. Nothing is
-    /// sent for what is no whole IP header.
-    pub fn icmp_error(&self, _ep: &Epoch, m: Mbuf, reason: IcmpReason) {
+    /// sent for what is no whole IP header. The stack chooses the answer's source, and the limits that
+    /// apply to it, by the interface that the packet came by.
+    pub fn icmp_error<'e>(
+        &self,
+        _ep: &'e Epoch,
+        m: Mbuf,
+        reason: IcmpReason,
+        from: ReceivedBy<'e>,
+    ) {
         if self.is_gone() {
             return;
         }
-        let Some((m, family)) = m.for_stack().and_then(pull_ip_header) else {
+        let Some((mut m, family)) = m.for_stack().and_then(pull_ip_header) else {
             return;
         };
+        m.restore(from);
         let (code, mtu) = match reason {
             IcmpReason::HostUnreachable => (sys::KPI_ICMP_HOST_UNREACH, 0),
             IcmpReason::NoRoute => (sys::KPI_ICMP_NO_ROUTE, 0),

@@ -10,9 +10,12 @@ mod list;
 mod raw;
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use freebsd_kernel_sys as sys;
+
+use crate::epoch::Epoch;
 
 pub use list::{MbufList, MbufRef};
 
@@ -28,6 +31,26 @@ pub const LEAD: usize = 96;
 
 /// Room behind that [`Mbuf::alloc`] leaves: an authentication tag and padding.
 pub const TAIL: usize = 32;
+
+/// The interface by which a packet came to this host, for as long as the epoch section in which the
+/// stack brought the packet: a packet that waits forgets it.
+///
+/// # Invariants
+///
+/// Null, for a packet of the host's own, or an interface that lives through `'e`.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedBy<'e> {
+    ifp: *mut sys::ifnet,
+    _section: PhantomData<&'e Epoch>,
+}
+
+impl ReceivedBy<'_> {
+    /// None: of the host's own.
+    pub(crate) const NOBODY: Self = Self {
+        ifp: ptr::null_mut(),
+        _section: PhantomData,
+    };
+}
 
 /// A packet that we own.
 ///
@@ -411,6 +434,31 @@ impl Mbuf {
     /// `m` is null or has the type's invariant and is given to us.
     pub(crate) unsafe fn from_raw(m: *mut sys::mbuf) -> Option<Self> {
         NonNull::new(m).map(|m| Self { m })
+    }
+
+    /// [`Mbuf::adopt`] of a packet that the stack brings in this epoch section, and where it came from.
+    ///
+    /// # Safety
+    ///
+    /// `m` is a packet given to us, and its receive interface lives through the section.
+    pub(crate) unsafe fn adopt_from<'e>(
+        m: *mut sys::mbuf,
+        _ep: &'e Epoch,
+    ) -> (Option<Self>, ReceivedBy<'e>) {
+        // INVARIANT: the contract.
+        let from = ReceivedBy {
+            // SAFETY: a live packet.
+            ifp: unsafe { raw::rcvif(m) },
+            _section: PhantomData,
+        };
+        // SAFETY: the contract.
+        (unsafe { Self::adopt(m) }, from)
+    }
+
+    /// Says again what [`Mbuf::adopt_from`] has told, to whoever the packet is given to in the section.
+    pub(crate) fn restore(&mut self, from: ReceivedBy<'_>) {
+        // SAFETY: an owned packet; the interface lives through the section.
+        unsafe { raw::set_rcvif(self.as_ptr(), from.ifp) };
     }
 
     /// Takes a packet that the network stack gives us: as [`Mbuf::from_raw`], but segments may be

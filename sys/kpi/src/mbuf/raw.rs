@@ -314,6 +314,37 @@ pub(super) unsafe fn place(m: *mut sys::mbuf, lead: usize, len: usize) {
     }
 }
 
+/// The interface that the packet came in by, or null: it may be one of this host's own, or have a send
+/// tag in the same place.
+///
+/// # Safety
+///
+/// `m` is a live packet.
+pub(super) unsafe fn rcvif(m: *mut sys::mbuf) -> *mut sys::ifnet {
+    // SAFETY: fields of a live structure; without CSUM_SND_TAG the union has the interface.
+    unsafe {
+        let h = pkthdr(m);
+        if (*h).csum_flags & sys::KPI_CSUM_SND_TAG == 0 {
+            (*h).__bindgen_anon_1.rcvif.cast()
+        } else {
+            ptr::null_mut()
+        }
+    }
+}
+
+/// # Safety
+///
+/// `m` is a packet head of ours, and `ifp` null or an interface that lives as long as anybody looks.
+pub(super) unsafe fn set_rcvif(m: *mut sys::mbuf, ifp: *mut sys::ifnet) {
+    // SAFETY: fields of a live structure that we may write; a send tag stays.
+    unsafe {
+        let h = pkthdr(m);
+        if (*h).csum_flags & sys::KPI_CSUM_SND_TAG == 0 {
+            (*h).__bindgen_anon_1.rcvif = ifp.cast();
+        }
+    }
+}
+
 /// # Safety
 ///
 /// `m` is a packet head of ours.

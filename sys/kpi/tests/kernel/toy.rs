@@ -14,7 +14,7 @@ use kpi::cred::{Cred, Prison, Priv, VnetId, current_fib, priv_check};
 use kpi::epoch::{Epoch, EpochArc, EpochCell, epoch_drain_callbacks, net_epoch};
 use kpi::ifnet::{Counter, IcmpReason, IfDriver, IfNet, Module};
 use kpi::ioctl::*;
-use kpi::mbuf::{Mbuf, MbufList};
+use kpi::mbuf::{Mbuf, MbufList, ReceivedBy};
 use kpi::net::*;
 use kpi::sync::{Mutex, RwLock, SxLock};
 use kpi::sysctl::Registrar;
@@ -252,11 +252,18 @@ impl IfDriver for Toy {
         }
     }
 
-    fn output(&self, ep: &Epoch, mut m: Mbuf, af: Family, route_mtu: Option<u32>) -> Result {
+    fn output<'e>(
+        &self,
+        ep: &'e Epoch,
+        mut m: Mbuf,
+        af: Family,
+        route_mtu: Option<u32>,
+        from: ReceivedBy<'e>,
+    ) -> Result {
         let version = m.first().first().copied().and_then(Family::of_version);
         let refuse = |m, reason, errno| {
             self.ifp.count(Counter::OutErrors, 1);
-            self.ifp.icmp_error(ep, m, reason);
+            self.ifp.icmp_error(ep, m, reason, from);
             Err(errno)
         };
         if version != Some(af) {

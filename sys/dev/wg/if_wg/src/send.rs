@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use kpi::epoch::{Epoch, EpochArc};
 use kpi::ifnet::{Counter, IcmpReason};
-use kpi::mbuf::{Mbuf, MbufList};
+use kpi::mbuf::{Mbuf, MbufList, ReceivedBy};
 use kpi::net::Family;
 use kpi::random;
 use kpi::time::uptime_coarse_ns;
@@ -144,12 +144,13 @@ impl Softc {
     ///
     /// No error tells of a full queue: the packet is lost as on any link, and counted. TCP would
     /// take ENOBUFS as a reason to begin anew with a window of one segment.
-    pub(crate) fn output_packet(
+    pub(crate) fn output_packet<'e>(
         &self,
-        ep: &Epoch,
+        ep: &'e Epoch,
         m: Mbuf,
         af: Family,
         route_mtu: Option<u32>,
+        from: ReceivedBy<'e>,
     ) -> Result<()> {
         if !self.ifp.running() || self.dying.load(Ordering::Relaxed) {
             self.drop_output(Reason::Down, 1);
@@ -194,6 +195,7 @@ impl Softc {
                 Reason::NoPeer,
                 Errno::ENETUNREACH,
                 IcmpReason::NoRoute,
+                from,
             );
         };
         let peer = &owner.0;
@@ -210,6 +212,7 @@ impl Softc {
                     Reason::Loop,
                     Errno::ELOOP,
                     IcmpReason::HostUnreachable,
+                    from,
                 );
             }
         }
@@ -222,6 +225,7 @@ impl Softc {
                 Reason::NoEndpoint,
                 Errno::EHOSTUNREACH,
                 IcmpReason::HostUnreachable,
+                from,
             );
         }
         m.set_scratch(route_mtu.unwrap_or(0));
@@ -230,16 +234,17 @@ impl Softc {
     }
 
     /// Drops a packet to send and tells its sender.
-    fn reject(
+    fn reject<'e>(
         &self,
-        ep: &Epoch,
+        ep: &'e Epoch,
         m: Mbuf,
         why: Reason,
         errno: Errno,
         reason: IcmpReason,
+        from: ReceivedBy<'e>,
     ) -> Result<()> {
         self.drop_output(why, 1);
-        self.ifp.icmp_error(ep, m, reason);
+        self.ifp.icmp_error(ep, m, reason, from);
         Err(errno)
     }
 

@@ -34,7 +34,7 @@ use kpi::cred::{Cred, Prison, VnetId, current_fib};
 use kpi::epoch::{Epoch, EpochArc, EpochCell, epoch_wait, net_epoch};
 use kpi::ifnet::{IfDriver, IfNet};
 use kpi::ioctl::Ioctl;
-use kpi::mbuf::Mbuf;
+use kpi::mbuf::{Mbuf, ReceivedBy};
 use kpi::net::{Family, SocketOptions};
 use kpi::sync::{Mutex, RwLock, SxLock};
 use kpi::taskq::{CpuTasks, CpuWork, ncpus};
@@ -488,8 +488,15 @@ impl IfDriver for Softc {
         crate::ioctl::dispatch(this, io, cx)
     }
 
-    fn output(&self, ep: &Epoch, m: Mbuf, af: Family, route_mtu: Option<u32>) -> Result<()> {
-        self.output_packet(ep, m, af, route_mtu)
+    fn output<'e>(
+        &self,
+        ep: &'e Epoch,
+        m: Mbuf,
+        af: Family,
+        route_mtu: Option<u32>,
+        from: ReceivedBy<'e>,
+    ) -> Result<()> {
+        self.output_packet(ep, m, af, route_mtu, from)
     }
 
     fn reassign(this: &KArc<Self>, to: Option<VnetId>, cx: &Sleepable) {
