@@ -45,7 +45,40 @@ pub struct Epoch(PhantomData<*mut ()>);
 /// let cell = EpochCell::<u32>::empty();
 /// let stale = net_epoch(|e| cell.load(e));
 /// ```
-pub fn net_epoch<R>(f: impl for<'e> FnOnce(&'e Epoch) -> R) -> R {
+///
+/// Nor can it sleep by a proof from outside. `Send` is how the compiler is told: `f` does not go to
+/// another thread, but a reference to a [`Sleepable`], and what holds one, is among the few things that
+/// are not `Send` (others are raw pointers and guards of locks, which a section may borrow through).
+///
+/// ```compile_fail
+/// use kpi::Sleepable;
+/// use kpi::epoch::{epoch_wait, net_epoch};
+/// fn waits_for_itself(cx: &Sleepable) {
+///     net_epoch(|_| epoch_wait(cx));
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use kpi::epoch::net_epoch;
+/// use kpi::{How, KBox};
+/// fn sleeps_for_memory(how: How<'_>) {
+///     net_epoch(|_| KBox::new(1u8, how).is_ok());
+/// }
+/// ```
+///
+/// ```
+/// use kpi::epoch::net_epoch;
+/// use kpi::{How, KBox};
+/// fn does_not_sleep(number: &u8) {
+///     net_epoch(|_| KBox::new(*number, How::NoWait).is_ok());
+/// }
+/// ```
+pub fn net_epoch<R>(f: impl for<'e> FnOnce(&'e Epoch) -> R + Send) -> R {
+    section(f)
+}
+
+/// [`net_epoch`] for this crate, where closures have raw pointers: they must not have a [`Sleepable`].
+pub(crate) fn section<R>(f: impl for<'e> FnOnce(&'e Epoch) -> R) -> R {
     /// Leaves the section also when `f` unwinds on a host.
     struct Leave(*mut sys::epoch_tracker);
 

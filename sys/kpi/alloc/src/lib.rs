@@ -28,8 +28,8 @@ pub use vec::{IntoIter, KVec};
 /// Passed by reference down the call chain from the entry that knows its context (an ioctl, a cloner,
 /// module load). It is neither `Send` nor `Sync`: the fact belongs to the thread that proved it.
 ///
-/// A closure that runs inside an epoch can still capture such a reference. The type makes that visible
-/// in review but cannot forbid it; the host kernel panics when it happens.
+/// A closure for an epoch section must be `Send` for that reason alone, so it cannot capture such a
+/// reference. Under a lock nothing of the kind helps; the host kernel panics when somebody sleeps there.
 #[derive(Debug)]
 pub struct Sleepable(PhantomData<*mut ()>);
 

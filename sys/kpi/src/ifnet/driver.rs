@@ -11,7 +11,7 @@ use kpi_alloc::{How, KArc, KVec, Sleepable};
 use super::handle::{Counter, IfNet};
 use super::netmap;
 use crate::cred::{Prison, VnetId};
-use crate::epoch::{Epoch, epoch_wait, in_net_epoch, net_epoch};
+use crate::epoch::{Epoch, epoch_wait, in_net_epoch, section};
 use crate::ioctl::Ioctl;
 use crate::mbuf::{Mbuf, ReceivedBy};
 use crate::net::Family;
@@ -483,7 +483,7 @@ unsafe fn send<'e, D: IfDriver>(
 unsafe extern "C" fn transmit<D: IfDriver>(ifp: *mut sys::ifnet, m: *mut sys::mbuf) -> c_int {
     // SAFETY: `m` is given to us.
     let m = unsafe { Mbuf::adopt(m) };
-    let result = net_epoch(|ep| {
+    let result = section(|ep| {
         // SAFETY: the contract.
         let Some(softc) = (unsafe { in_epoch_with_driver::<D>(ifp, ep) }) else {
             return Err(Errno::ENXIO);
@@ -526,7 +526,7 @@ unsafe extern "C" fn input(ifp: *mut sys::ifnet, m: *mut sys::mbuf) {
     let packet = netmap::unwrap(m)
         .ok()
         .and_then(|(m, _)| m.pullup(1)?.for_stack());
-    net_epoch(|_| {
+    section(|_| {
         let refused = match packet {
             // SAFETY: netmap holds the interface while it calls; the packet is given away and its
             // first segment has a byte.

@@ -47,13 +47,12 @@ fn a_loaded_value_stays_to_the_end_of_the_section() {
         let cell = EpochCell::new(Some(arc(&drops, 7)));
         net_epoch(|e| {
             let seen = cell.load(e).unwrap();
-            let outer = net_epoch(|inner| {
+            net_epoch(|inner| {
                 let again = cell.load(inner).unwrap();
                 cell.set(None);
                 assert_eq!(again.1, 7);
-                seen
             });
-            assert_eq!((outer.1, drops.load(Ordering::Relaxed)), (7, 0));
+            assert_eq!((seen.1, drops.load(Ordering::Relaxed)), (7, 0));
             assert!(seen.upgrade().is_none() && cell.load(e).is_none());
             assert!(cell.load_arc(e).is_none());
         });

@@ -90,6 +90,7 @@ impl IndexTable {
     pub(crate) fn insert_new(&self, target: Target) -> Result<u32, AllocError> {
         let mut count = self.writer.lock();
         self.grow_if_crowded(*count);
+        let count = &mut *count;
         net_epoch(|ep| {
             let buckets = self.buckets.load(ep).ok_or(AllocError)?.get();
             let (index, slot) = loop {
@@ -124,6 +125,7 @@ impl IndexTable {
     /// Forgets `index`; nothing happens when it is not in the table.
     pub(crate) fn remove(&self, index: u32) {
         let mut count = self.writer.lock();
+        let count = &mut *count;
         net_epoch(|ep| {
             let Some(slot) = self.buckets.load(ep).and_then(|b| b.get().slot(index)) else {
                 return;

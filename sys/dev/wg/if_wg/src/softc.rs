@@ -160,7 +160,7 @@ impl Softc {
         net_epoch(|ep| self.tasks.load(ep).is_some())
     }
 
-    fn with_tasks(&self, f: impl FnOnce(&Tasks)) {
+    fn with_tasks(&self, f: impl FnOnce(&Tasks) + Send) {
         net_epoch(|ep| {
             if let Some(tasks) = self.tasks.load(ep) {
                 f(tasks.get());
