@@ -90,6 +90,8 @@ pub struct Kernel {
     pub(crate) epoch: Epoch,
     pub(crate) callouts: Callouts,
     pub(crate) tasks: TaskGroup,
+    /// For what takes long: a queue for every second CPU.
+    pub(crate) slow_tasks: TaskGroup,
     pub(crate) mbufs: MbufBooks,
     pub(crate) interfaces: Interfaces,
     pub(crate) vnets: RwLock<Vec<Arc<Vnet>>>,
@@ -142,7 +144,8 @@ impl Kernel {
             witness: Graph::new(),
             epoch: Epoch::new(sim),
             callouts: Callouts::default(),
-            tasks: TaskGroup::new(config.ncpu.max(1)),
+            tasks: TaskGroup::new(config.ncpu.max(1), 1),
+            slow_tasks: TaskGroup::new(config.ncpu.max(1).div_ceil(2), 2),
             mbufs: MbufBooks::new(sim),
             interfaces: Interfaces::default(),
             vnets: RwLock::default(),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! gtaskqueue(9): a group of queues, one a CPU, each served by one thread.
 
+use core::cell::Cell;
 use core::ffi::{c_char, c_int, c_void};
+use core::ptr;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,11 @@ const TASK_NOENQUEUE: u16 = 2;
 const TASK_NETWORK: u16 = 4;
 const EAGAIN: c_int = 35;
 const EINVAL: c_int = 22;
+
+thread_local! {
+    /// The queue whose task runs on this thread.
+    static QUEUE: Cell<*const Queue> = const { Cell::new(ptr::null()) };
+}
 
 struct Task(*mut gtask);
 
@@ -78,6 +85,7 @@ impl Queue {
                 format_args!("a queued task was freed or overwritten"),
             );
         };
+        let outer = QUEUE.replace(self);
         enter(k, Kind::Task, None, || {
             bind(self.cpu);
             if before & TASK_NETWORK != 0 {
@@ -88,6 +96,7 @@ impl Queue {
                 unsafe { func(arg) }
             }
         });
+        QUEUE.set(outer);
         self.lock().running = 0;
         k.wakeup();
         true
@@ -136,11 +145,12 @@ pub struct TaskGroup {
 }
 
 impl TaskGroup {
-    pub(crate) fn new(ncpu: usize) -> Self {
+    /// `count` queues, one on each `stride`th CPU.
+    pub(crate) fn new(count: usize, stride: usize) -> Self {
         Self {
-            queues: (0..ncpu)
-                .map(|cpu| Queue {
-                    cpu,
+            queues: (0..count)
+                .map(|n| Queue {
+                    cpu: n * stride,
                     state: Mutex::default(),
                     work: Condvar::new(),
                     stalled: AtomicBool::new(false),
@@ -175,36 +185,64 @@ impl TaskGroup {
 
 /// `kpi_taskqgroup` of kpi_shim.h.
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn kpi_taskqgroup() -> *mut TaskGroup {
-    (&raw const kernel().tasks).cast_mut()
+pub extern "C-unwind" fn kpi_taskqgroup(slow: bool) -> *mut TaskGroup {
+    let k = kernel();
+    let group = if slow { &k.slow_tasks } else { &k.tasks };
+    ptr::from_ref(group).cast_mut()
+}
+
+/// `kpi_slow_thread` of kpi_shim.h. The host's scheduler is fair without it.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kpi_slow_thread() {
+    if !kernel()
+        .slow_tasks
+        .queues
+        .as_ptr_range()
+        .contains(&QUEUE.get())
+    {
+        violation(
+            "task-group",
+            format_args!("kpi_slow_thread in a thread of another kind"),
+        );
+    }
+}
+
+/// The group that the driver passed.
+fn checked<'a>(group: *mut TaskGroup) -> &'a TaskGroup {
+    let k = kernel();
+    let Some(group) = [&k.tasks, &k.slow_tasks]
+        .into_iter()
+        .find(|g| ptr::eq(group, *g))
+    else {
+        violation(
+            "task-group",
+            format_args!("a group that is not this kernel's"),
+        );
+    };
+    // SAFETY: the kernel outlives its frames, of which this is one.
+    unsafe { &*ptr::from_ref(group) }
 }
 
 unsafe fn attach(
-    group: *mut TaskGroup,
+    group: &TaskGroup,
     gt: *mut grouptask,
     uniq: *mut c_void,
-    cpu: usize,
+    queue: &Queue,
     name: *const c_char,
 ) {
     let k = kernel();
-    if !core::ptr::eq(group, &k.tasks) {
-        violation(
-            "task-group",
-            format_args!("attach to a group that is not this kernel's"),
-        );
-    }
     let name = name_of(name).to_string();
     // SAFETY: the caller's grouptask, not yet attached.
     unsafe {
         (*gt).gt_uniq = uniq;
-        (*gt).gt_cpu = cpu as c_int;
-        (*gt).gt_taskqueue = (&raw const k.tasks.queues[cpu]).cast_mut().cast();
+        (*gt).gt_cpu = queue.cpu as c_int;
+        (*gt).gt_taskqueue = ptr::from_ref(queue).cast_mut().cast();
         (*gt).gt_name = [0; 32];
         for (to, from) in (&mut (*gt).gt_name)[..31].iter_mut().zip(name.bytes()) {
             *to = from as c_char;
         }
     }
-    if k.tasks
+    if group
         .attached()
         .insert(gt.expose_provenance(), name)
         .is_some()
@@ -229,11 +267,12 @@ pub unsafe extern "C-unwind" fn taskqgroup_attach_cpu(
     name: *const c_char,
 ) -> c_int {
     check_sleep("taskqgroup_attach_cpu");
-    let Some(cpu) = usize::try_from(cpu).ok().filter(|&c| c < kernel().ncpu) else {
+    let group = checked(group);
+    let Some(queue) = group.queues.iter().find(|q| q.cpu as c_int == cpu) else {
         return EINVAL;
     };
     // SAFETY: as the caller says.
-    unsafe { attach(group, gt, uniq, cpu, name) };
+    unsafe { attach(group, gt, uniq, queue, name) };
     0
 }
 
@@ -251,14 +290,17 @@ pub unsafe extern "C-unwind" fn taskqgroup_attach(
     name: *const c_char,
 ) {
     check_sleep("taskqgroup_attach");
-    let k = kernel();
-    let cpu = k.attached_tasks.load(Ordering::Relaxed).max(0) as usize % k.ncpu;
+    let group = checked(group);
+    let tasks = kernel().attached_tasks.load(Ordering::Relaxed);
+    let queue = &group.queues[tasks.max(0) as usize % group.queues.len()];
     // SAFETY: as the caller says.
-    unsafe { attach(group, gt, uniq, cpu, name) }
+    unsafe { attach(group, gt, uniq, queue, name) }
 }
 
 unsafe fn queue_of<'a>(gt: *mut grouptask, what: &str) -> &'a Queue {
-    if !kernel().tasks.attached().contains_key(&gt.addr()) {
+    let k = kernel();
+    let is_in = |group: &TaskGroup| group.attached().contains_key(&gt.addr());
+    if !is_in(&k.tasks) && !is_in(&k.slow_tasks) {
         violation(
             "task-attach",
             format_args!("{what} of a task that is not attached"),
@@ -292,16 +334,22 @@ pub unsafe extern "C-unwind" fn grouptask_block(gt: *mut grouptask) {
 /// # Safety
 /// `gt` is attached.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn taskqgroup_detach(_group: *mut TaskGroup, gt: *mut grouptask) {
+pub unsafe extern "C-unwind" fn taskqgroup_detach(group: *mut TaskGroup, gt: *mut grouptask) {
+    let group = checked(group);
+    if !group.attached().contains_key(&gt.addr()) {
+        violation(
+            "task-attach",
+            format_args!("detach of a task that is not attached to the group"),
+        );
+    }
     // SAFETY: as the caller says.
     unsafe {
         grouptask_block(gt);
         (*gt).gt_taskqueue = core::ptr::null_mut();
         flags(&raw mut (*gt).gt_task).fetch_and(!TASK_NOENQUEUE, Ordering::SeqCst);
     }
-    let k = kernel();
-    k.tasks.attached().remove(&gt.addr());
-    k.attached_tasks.fetch_sub(1, Ordering::Relaxed);
+    group.attached().remove(&gt.addr());
+    kernel().attached_tasks.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// gtaskqueue(9). EAGAIN when the task is blocked.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::backend::Backend;
 use crate::kernel::{Config, Kernel, Machine};
+use crate::task::Queue;
 
 /// How long an idle thread sleeps before it looks whether to stop.
 const IDLE: Duration = Duration::from_millis(200);
@@ -233,7 +234,13 @@ pub fn boot(
     for cpu in 0..kernel.ncpu {
         spawn(
             format!("wg_tq_{cpu}"),
-            Box::new(move |k, _| task_loop(k, cpu)),
+            Box::new(move |k, _| task_loop(k, &k.tasks.queues[cpu])),
+        )?;
+    }
+    for n in 0..kernel.slow_tasks.queues.len() {
+        spawn(
+            format!("wg_slow_{n}"),
+            Box::new(move |k, _| task_loop(k, &k.slow_tasks.queues[n])),
         )?;
     }
     spawn("softclock".into(), Box::new(callout_loop))?;
@@ -254,8 +261,7 @@ fn stopping(k: &Kernel) -> bool {
     k.stopping.load(Ordering::Acquire)
 }
 
-fn task_loop(k: &Arc<Kernel>, cpu: usize) {
-    let q = &k.tasks.queues[cpu];
+fn task_loop(k: &Arc<Kernel>, q: &Queue) {
     while !stopping(k) {
         if q.wait_for_work(IDLE) {
             while q.run_one(k) {}
@@ -316,7 +322,8 @@ impl Drop for RealKernel {
         self.kernel.stopping.store(true, Ordering::Release);
         self.shared.callouts.ring();
         self.shared.epochs.ring();
-        for q in &self.kernel.tasks.queues {
+        let (fast, slow) = (&self.kernel.tasks, &self.kernel.slow_tasks);
+        for q in fast.queues.iter().chain(&slow.queues) {
             q.kick();
         }
         for t in self.threads.drain(..) {

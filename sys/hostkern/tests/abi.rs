@@ -53,8 +53,8 @@ fn functions() {
         c1 epoch: epoch_wait_preempt epoch_drain_callbacks;
         c2 epoch: _epoch_enter_preempt _epoch_exit_preempt;
         c3 epoch: epoch_call;
-        c0 task: kpi_taskqgroup;
-        c1 task: grouptask_block;
+        c0 task: kpi_slow_thread;
+        c1 task: kpi_taskqgroup grouptask_block;
         c2 task: taskqgroup_detach grouptaskqueue_enqueue;
         c6 task: taskqgroup_attach;
         c7 task: taskqgroup_attach_cpu;

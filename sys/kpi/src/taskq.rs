@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! One task on every CPU (`gtaskqueue(9)`).
+//! One task on every CPU, or on every second (`gtaskqueue(9)`).
 //!
-//! The module has one group of queues, a thread for each CPU, made when it is loaded
-//! (`shim/module.c`). A set of tasks belongs to one kind of work of one interface. A task that is
+//! The module has two groups of queues, made when it is loaded (`shim/module.c`): one with a thread
+//! for each CPU, for what is short, and one with threads of a lower priority for what takes long. A set of tasks belongs to one kind of work of one interface. A task that is
 //! queued while it waits runs once; one that is queued while it runs, runs again.
 
 use core::cell::UnsafeCell;
@@ -23,14 +23,47 @@ pub fn ncpus() -> usize {
     usize::try_from(n).unwrap_or(1).max(1)
 }
 
-/// What the tasks do.
-pub trait CpuWork: Send + Sync + 'static {
-    /// Runs in the queue thread of `cpu`, in no epoch, at most once at a time for one `cpu`. Should
-    /// not sleep for long: other interfaces' tasks wait behind it.
-    fn run(&self, cpu: usize, cx: &Sleepable);
+/// Which threads run the tasks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    /// A thread for each CPU, with the priority of the network's.
+    Fast,
+    /// A thread for every second CPU, so that half of them are left to others, with a lower priority.
+    Slow,
 }
 
-/// One task for each CPU, all with one target.
+impl Group {
+    /// How many tasks a set has.
+    #[must_use]
+    pub fn tasks(self) -> usize {
+        match self {
+            Self::Fast => ncpus(),
+            Self::Slow => ncpus().div_ceil(2),
+        }
+    }
+
+    /// The CPU of a set's task.
+    fn cpu(self, task: usize) -> usize {
+        match self {
+            Self::Fast => task,
+            Self::Slow => task.saturating_mul(2),
+        }
+    }
+
+    fn raw(self) -> *mut sys::taskqgroup {
+        // SAFETY: no pointer, any context.
+        unsafe { sys::kpi_taskqgroup(self == Self::Slow) }
+    }
+}
+
+/// What the tasks do.
+pub trait CpuWork: Send + Sync + 'static {
+    /// Runs in the thread of task `at` of the set, in no epoch, at most once at a time for one task.
+    /// Should not sleep for long: other interfaces' tasks wait behind it.
+    fn run(&self, at: usize, cx: &Sleepable);
+}
+
+/// One task for each thread of a group, all with one target.
 ///
 /// A target that owns its tasks keeps itself alive: [`CpuTasks::drain`] ends that. Dropping wants a
 /// thread that may sleep, also after a drain: tasks that are shared through the epoch must be taken out
@@ -45,7 +78,9 @@ pub struct CpuTasks<T: CpuWork> {
 struct Task<T: CpuWork> {
     task: UnsafeCell<sys::grouptask>,
     target: *const T,
-    cpu: usize,
+    /// Its place in the set.
+    at: usize,
+    group: Group,
 }
 
 // SAFETY: the kernel locks what it does with a task; the target is `Send + Sync`.
@@ -55,17 +90,18 @@ unsafe impl<T: CpuWork> Sync for Task<T> {}
 
 impl<T: CpuWork> CpuTasks<T> {
     /// Makes the tasks; `name` shows in diagnostics.
-    pub fn new(target: KArc<T>, name: &'static CStr, cx: &Sleepable) -> Result<Self> {
-        let n = ncpus();
+    pub fn new(target: KArc<T>, group: Group, name: &'static CStr, cx: &Sleepable) -> Result<Self> {
+        let n = group.tasks();
         let mut tasks = KVec::with_capacity(n, How::Wait(cx))?;
-        for cpu in 0..n {
+        for at in 0..n {
             // SAFETY: zero is a valid value of this structure of numbers and pointers.
             let task = UnsafeCell::new(unsafe { core::mem::zeroed::<sys::grouptask>() });
             tasks.try_push(
                 Task {
                     task,
                     target: KArc::as_ptr(&target),
-                    cpu,
+                    at,
+                    group,
                 },
                 How::Wait(cx),
             )?;
@@ -80,10 +116,9 @@ impl<T: CpuWork> CpuTasks<T> {
         })
     }
 
-    /// Queues the task of `cpu`; a number too large is taken modulo the number of CPUs. No effect
-    /// after a drain. Any context.
-    pub fn enqueue(&self, cpu: usize) {
-        let i = cpu.checked_rem(self.tasks.len()).unwrap_or(0);
+    /// Queues task `at`, modulo their number. No effect after a drain. Any context.
+    pub fn enqueue(&self, at: usize) {
+        let i = at.checked_rem(self.tasks.len()).unwrap_or(0);
         if let Some(task) = self.tasks.get(i) {
             task.enqueue();
         }
@@ -115,7 +150,7 @@ impl<T: CpuWork> Drop for CpuTasks<T> {
         for task in &*self.tasks {
             // SAFETY: attached to this group, idle and blocked; nobody can queue it, as that needs
             // `&self`.
-            unsafe { sys::taskqgroup_detach(sys::kpi_taskqgroup(), task.task.get()) };
+            unsafe { sys::taskqgroup_detach(task.group.raw(), task.task.get()) };
         }
     }
 }
@@ -133,11 +168,10 @@ impl<T: CpuWork> Task<T> {
             (*task).gt_task.ta_func = Some(run::<T>);
             (*task).gt_task.ta_context = this.cast_mut().cast();
         }
-        // SAFETY: no argument.
-        let group = unsafe { sys::kpi_taskqgroup() };
+        let group = self.group.raw();
         let (uniq, cpu) = (
             this.cast_mut().cast(),
-            c_int::try_from(self.cpu).unwrap_or(0),
+            c_int::try_from(self.group.cpu(self.at)).unwrap_or(0),
         );
         let (dev, irq) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: a live group; a task that stays where it is until it is detached.
@@ -173,5 +207,9 @@ unsafe extern "C" fn run<T: CpuWork>(context: *mut c_void) {
     // SAFETY: a thread of ours, which holds no lock and, as the task is not a network task, is in no
     // epoch section.
     let cx = unsafe { Sleepable::assume() };
-    target.run(task.cpu, &cx);
+    if task.group == Group::Slow {
+        // SAFETY: a thread of that group.
+        unsafe { sys::kpi_slow_thread() };
+    }
+    target.run(task.at, &cx);
 }

@@ -5,7 +5,8 @@ use hostkern::backend::Family;
 use hostkern::misc::SECTION_BYTES;
 use hostkern::sim::for_seeds;
 use wgsim_tests::{
-    Conf, Node, PORT, PeerConf, finish, millis, packet, pair, private_key, secs, try_send, world,
+    Conf, Node, PORT, PeerConf, assert_ping, drops, finish, handshakes, millis, packet, pair,
+    private_key, secs, try_send, world,
 };
 
 /// Packets of one peer that have waited for a handshake are many and may be large. None of the sections in which the
@@ -132,4 +133,49 @@ fn every_peer_with_an_event_has_a_place() {
     assert_eq!(sim.now(), begun, "no time has passed");
     assert_eq!(sim.stats().sent - before, PEERS, "initiations");
     finish(sim, &[&node]);
+}
+
+/// Handshakes have threads of their own: key agreements that take long hold no packet up, nor does a CPU that is busy
+/// with packets hold up a handshake.
+#[test]
+fn handshakes_and_packets_do_not_wait_for_each_other() {
+    for_seeds(16, |seed| {
+        let sim = world(seed);
+        let (a, b) = pair(&sim);
+        for cpu in 0..4 {
+            sim.stall_cpu(cpu, true);
+        }
+        a.send(&sim, &packet("10.0.0.1", "10.0.0.2", 1, 1000))
+            .unwrap();
+        assert!(sim.run_until(secs(1), || handshakes(&sim) == 1));
+        for cpu in 0..4 {
+            sim.stall_cpu(cpu, false);
+        }
+        sim.run_for(millis(50));
+        assert_eq!(b.received(&sim).len(), 1);
+        assert_ping(&sim, &a, &b);
+        sim.stall_slow_tasks(true);
+        let from = sim.host("flooder", &["192.0.2.66"]);
+        for _ in 0..600 {
+            let to = "192.0.2.2:51820".parse().unwrap();
+            let mut initiation = [0; 148];
+            initiation[0] = 1;
+            sim.send_datagram(&from, 7, to, &initiation).unwrap();
+        }
+        let all: Vec<_> = (0..100)
+            .map(|tag| packet("10.0.0.1", "10.0.0.2", tag, 1000))
+            .collect();
+        for p in &all {
+            a.send(&sim, p).unwrap();
+        }
+        sim.run_for(millis(100));
+        let mut got = b.received(&sim);
+        got.sort_unstable();
+        assert!(got == all, "{} of {}", got.len(), all.len());
+        assert_eq!(drops(&sim, "bad_mac"), 0, "they wait");
+        sim.stall_slow_tasks(false);
+        sim.run_for(millis(100));
+        assert_eq!(drops(&sim, "bad_mac"), 600);
+        finish(sim, &[&a, &b]);
+    });
 }

@@ -230,29 +230,56 @@ pub(super) extern "C-unwind" fn pause_sbt(
     0
 }
 
-/// The group that TASKQGROUP_DEFINE makes: the kernel's only one, with a queue for each CPU.
+/// The groups that TASKQGROUP_DEFINE makes: the kernel's only ones.
 pub(super) unsafe extern "C-unwind" fn taskqgroup_create(
-    _name: *const c_char,
+    name: *const c_char,
     count: c_int,
     stride: c_int,
 ) -> *mut TaskGroup {
     let k = kernel();
-    if (count, stride) != (k.ncpu as c_int, 1) {
+    let slow = crate::thread::name_of(name) == "wg_slow";
+    let group = if slow { &k.slow_tasks } else { &k.tasks };
+    if (count, stride) != (group.queues.len() as c_int, 1 + c_int::from(slow)) {
         violation(
             "task-group",
             format_args!("{count} queues on every {stride}. CPU"),
         );
     }
-    kpi_taskqgroup()
+    kpi_taskqgroup(slow)
 }
 
 pub(super) extern "C-unwind" fn taskqgroup_bind(group: *mut TaskGroup) {
     with("taskqgroup_bind", |_, _| {
-        if group != kpi_taskqgroup() {
+        if group != kpi_taskqgroup(false) && group != kpi_taskqgroup(true) {
             violation(
                 "task-group",
                 format_args!("a group that is not this kernel's is bound"),
             );
         }
     });
+}
+
+/// `thread_lock(9)`: a thread here has no lock of its own.
+pub(super) extern "C-unwind" fn thread_lock_flags_(
+    _td: *mut c_void,
+    _options: c_int,
+    _file: *const c_char,
+    _line: c_int,
+) {
+}
+
+pub(super) extern "C-unwind" fn mtx_unlock_spin_flags(
+    _cookie: *mut c_void,
+    _options: c_int,
+    _file: *const c_char,
+    _line: c_int,
+) {
+}
+
+/// What the threads of the group for what takes long do to themselves.
+pub(super) extern "C-unwind" fn sched_prio(td: *mut c_void, _priority: u8) {
+    if td != super::thread::current() {
+        violation("thread", format_args!("sched_prio of another thread"));
+    }
+    crate::task::kpi_slow_thread();
 }

@@ -263,6 +263,8 @@ pub fn functions() -> HashMap<&'static str, usize> {
         grouptaskqueue_enqueue = task::grouptaskqueue_enqueue, taskqgroup_attach = task::taskqgroup_attach,
         taskqgroup_attach_cpu = task::taskqgroup_attach_cpu, taskqgroup_detach = task::taskqgroup_detach,
         taskqgroup_create = misc::taskqgroup_create, taskqgroup_bind = misc::taskqgroup_bind,
+        thread_lock_flags_ = misc::thread_lock_flags_, __mtx_unlock_spin_flags = misc::mtx_unlock_spin_flags,
+        sched_prio = misc::sched_prio,
         // Interfaces
         bpfattach = ifnet::bpfattach, bpfdetach = ifnet::bpfdetach, if_alloc = ifnet::if_alloc,
         if_attach = ifnet::if_attach, if_detach = ifnet::if_detach, if_free = ifnet::if_free,

@@ -472,6 +472,15 @@ impl Sim {
             .store(stalled, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// The same for all threads of the group for what takes long.
+    pub fn stall_slow_tasks(&self, stalled: bool) {
+        for queue in &self.kernel.slow_tasks.queues {
+            queue
+                .stalled
+                .store(stalled, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     /// Whether packets come as chains, shared or read-only now and then. They do unless turned off.
     pub fn shapes(&self, on: bool) {
         self.machine.set_shapes(on);

@@ -16,6 +16,7 @@ use super::trace::Trace;
 use crate::kernel::{Kernel, Machine};
 use crate::mbuf::Packet;
 use crate::misc::in_fpu;
+use crate::task::Queue;
 use crate::thread::{LockKind, ctx, kernel, try_kernel, violation};
 
 /// How deep preemptions nest.
@@ -168,14 +169,16 @@ impl SimMachine {
         if ran && (k.callouts.armed() <= 32 || self.steps().is_multiple_of(64)) {
             k.callouts.check_intact();
             k.tasks.check_intact();
+            k.slow_tasks.check_intact();
         }
         ran
     }
 
     fn step_once(&self, k: &Arc<Kernel>, nested: bool) -> bool {
         let now = self.uptime_ns();
-        let cpus: Vec<usize> = (0..k.ncpu)
-            .filter(|&c| k.tasks.queues[c].runnable())
+        let queues: Vec<&Queue> = k.tasks.queues.iter().chain(&k.slow_tasks.queues).collect();
+        let cpus: Vec<usize> = (0..queues.len())
+            .filter(|&n| queues[n].runnable())
             .collect();
         let callouts = k.callouts.due(now);
         let epoch = usize::from(k.epoch.ready());
@@ -201,8 +204,8 @@ impl SimMachine {
             panic!("hostkern: [livelock] {LIVELOCK} steps at one moment");
         }
         if let Some(&cpu) = cpus.get(pick) {
-            self.add_trace(format!("cpu {cpu}: task, depth {depth}"));
-            return k.tasks.queues[cpu].run_one(k);
+            self.add_trace(format!("queue {cpu}: task, depth {depth}"));
+            return queues[cpu].run_one(k);
         }
         pick -= cpus.len();
         if pick < callouts {

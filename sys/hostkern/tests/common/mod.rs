@@ -167,7 +167,7 @@ impl Work {
         // SAFETY: stays valid until detached.
         let e = unsafe {
             let n = ptr::null_mut();
-            taskqgroup_attach_cpu(kpi_taskqgroup(), gt, n, cpu, n, n, c"work".as_ptr())
+            taskqgroup_attach_cpu(kpi_taskqgroup(false), gt, n, cpu, n, n, c"work".as_ptr())
         };
         assert_eq!(e, 0);
         Self { gt, hook }
@@ -185,7 +185,7 @@ impl Work {
     pub fn detach(self) {
         // SAFETY: attached; freed after.
         unsafe {
-            taskqgroup_detach(kpi_taskqgroup(), self.gt);
+            taskqgroup_detach(kpi_taskqgroup(false), self.gt);
             drop(Box::from_raw(self.gt));
             drop(Box::from_raw(self.hook));
         }

@@ -64,7 +64,10 @@ uint64_t kpi_malloc_live(void);
 void	**kpi_module_slot(void);
 
 /* The module's group of per-CPU task queues, made before kpi_rs_load() is called, never NULL.  any. */
-struct taskqgroup *kpi_taskqgroup(void);
+/* The group with a thread for each CPU, or the slow one with a thread for every second CPU, from the first on. */
+struct taskqgroup *kpi_taskqgroup(bool slow);
+/* Lets the calling thread, which is one of the slow group, run after those of the network. */
+void	 kpi_slow_thread(void);
 
 /* Number of CPUs (mp_ncpus), at least 1, constant while the module is loaded.  any. */
 int	 kpi_ncpus(void);

@@ -15,7 +15,11 @@
 #include <sys/kernel.h>
 #include <sys/lock.h>
 #include <sys/module.h>
+#include <sys/mutex.h>
 #include <sys/osd.h>
+#include <sys/priority.h>
+#include <sys/proc.h>
+#include <sys/sched.h>
 #include <sys/smp.h>
 #include <sys/socket.h>
 #include <sys/sx.h>
@@ -37,15 +41,30 @@ VNET_DEFINE_STATIC(struct if_clone *, kpi_cloner);
 #define	V_kpi_cloner	VNET(kpi_cloner)
 
 /*
- * One thread for each CPU.  The kernel cannot take a group apart again (taskqgroup_destroy(9) does nothing), so each
- * unload leaves its sleeping threads behind.  The name shows in top(1).
+ * One thread for each CPU, and one for every second CPU for what takes long.  The kernel cannot take a group apart again
+ * (taskqgroup_destroy(9) does nothing), so each unload leaves its sleeping threads behind.  The names show in top(1).
  */
 static TASKQGROUP_DEFINE(wg_tqg, mp_ncpus, 1);
+static TASKQGROUP_DEFINE(wg_slow, (mp_ncpus + 1) / 2, 2);
 
 struct taskqgroup *
-kpi_taskqgroup(void)
+kpi_taskqgroup(bool slow)
 {
-	return (qgroup_wg_tqg);
+	return (slow ? qgroup_wg_slow : qgroup_wg_tqg);
+}
+
+void
+kpi_slow_thread(void)
+{
+	struct thread *td;
+
+	/* A group's threads have the priority of software interrupts, as all the network's.  Nothing else may set it. */
+	td = curthread;
+	if (td->td_base_pri != PWAIT) {
+		thread_lock(td);
+		sched_prio(td, PWAIT);
+		thread_unlock(td);
+	}
 }
 
 void **

@@ -31,7 +31,8 @@ kernel_functions! {
     pub fn kpi_malloc_live() -> u64;
 
     pub fn kpi_module_slot() -> *mut *mut c_void;
-    pub fn kpi_taskqgroup() -> *mut taskqgroup;
+    pub fn kpi_taskqgroup(slow: bool) -> *mut taskqgroup;
+    pub fn kpi_slow_thread();
     pub fn kpi_ncpus() -> c_int;
     pub fn kpi_curcpu() -> c_int;
     pub fn kpi_stack_is_shallow() -> bool;

@@ -8,7 +8,7 @@ use hostkern::sim::{Host, Sim};
 use kpi::callout::{Callout, Expire};
 use kpi::epoch::EpochArc;
 use kpi::sync::{Mutex, RwLock, SxLock};
-use kpi::taskq::{CpuTasks, CpuWork, ncpus};
+use kpi::taskq::{CpuTasks, CpuWork, Group, ncpus};
 use kpi::time::uptime_ns;
 use kpi::{How, KArc, Sleepable};
 
@@ -144,7 +144,7 @@ fn tasks() {
             How::Wait(cx),
         )
         .unwrap();
-        let tasks = CpuTasks::new(work.clone(), c"test", cx).unwrap();
+        let tasks = CpuTasks::new(work.clone(), Group::Fast, c"test", cx).unwrap();
         (work, tasks)
     });
     in_process(&sim, &host, |_| {

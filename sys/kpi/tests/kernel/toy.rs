@@ -18,7 +18,7 @@ use kpi::mbuf::{Mbuf, MbufList, ReceivedBy};
 use kpi::net::*;
 use kpi::sync::{Mutex, RwLock, SxLock};
 use kpi::sysctl::Registrar;
-use kpi::taskq::{CpuTasks, CpuWork, ncpus};
+use kpi::taskq::{CpuTasks, CpuWork, Group, ncpus};
 use kpi::time::uptime_ns;
 use kpi::user::{copy_in, copy_out};
 use kpi::{Errno, How, KArc, Result, Sleepable};
@@ -177,7 +177,7 @@ impl IfDriver for Toy {
             },
             How::Wait(cx),
         )?;
-        let tasks = CpuTasks::new(this.clone(), c"toy", cx)?;
+        let tasks = CpuTasks::new(this.clone(), Group::Fast, c"toy", cx)?;
         // Until it has an owner that drains it, a failure must do so.
         match EpochArc::new_with(How::Wait(cx), || tasks) {
             Ok(tasks) => this.tasks.set(Some(tasks)),

@@ -2,9 +2,10 @@
 //! Handshake messages: judged, answered and sent, in tasks of their own.
 //!
 //! Key agreements are slow, a thousand times slower than what an attacker spends on a message. So
-//! messages wait in one bounded queue that every CPU serves, and when it fills the interface is
-//! under load: then only those are worked on who prove with a cookie that they own their source
-//! address, and of those only so many (paper, section 5.3).
+//! messages wait in one bounded queue, which is served by threads of their own, one for every second
+//! CPU, that come after those of packets. When it fills the interface is under load: then only those
+//! are worked on who prove with a cookie that they own their source address, and of those only so
+//! many (paper, section 5.3).
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -34,7 +35,7 @@ use crate::stats::{Reason, count};
 const LOADED_PART: usize = 8;
 /// How long the interface counts as under load after it last was, in nanoseconds.
 const LOAD_LINGERS: u64 = 1_000_000_000;
-/// Messages and events that a task takes before others on its CPU run.
+/// Messages and events that a task takes before other interfaces' tasks run.
 const TURN: usize = 16;
 
 /// A handshake message as it came.
@@ -47,7 +48,7 @@ pub(crate) struct HandshakeMessage {
 pub(crate) struct Control {
     messages: BoundedQueue<HandshakeMessage>,
     events: EventList,
-    /// For each CPU: its task has been enqueued and has not begun to look at the queues.
+    /// For each task: it has been enqueued and has not begun to look at the queues.
     scheduled: KVec<AtomicBool>,
     next: AtomicUsize,
     /// Uptime until which the interface counts as under load.
@@ -57,12 +58,12 @@ pub(crate) struct Control {
 impl Control {
     #[inline(never)] // Its queues are large on their way to their places.
     pub(crate) fn new(
-        ncpus: usize,
+        tasks: usize,
         messages: usize,
         how: How<'_>,
     ) -> Result<KBox<Self>, AllocError> {
-        let mut scheduled = KVec::with_capacity(ncpus, how)?;
-        for _ in 0..ncpus {
+        let mut scheduled = KVec::with_capacity(tasks, how)?;
+        for _ in 0..tasks {
             scheduled.try_push(AtomicBool::new(false), how)?;
         }
         let messages = BoundedQueue::with_capacity(messages, how)?;
@@ -102,7 +103,7 @@ impl Softc {
         self.wake_control();
     }
 
-    /// Wakes one CPU's task, in turn: under load all of them come to work.
+    /// Wakes one task, in turn: under load all of them come to work.
     fn wake_control(&self) {
         let turn = self.control.next.fetch_add(1, Ordering::Relaxed);
         if let Some(at) = turn.checked_rem(self.control.scheduled.len()) {
@@ -119,7 +120,7 @@ impl Softc {
         }
     }
 
-    /// The body of the control task of CPU `at`.
+    /// The body of control task `at`.
     pub(crate) fn run_control(&self, at: usize, cx: &Sleepable) {
         let Some(scheduled) = self.control.scheduled.get(at) else {
             return;

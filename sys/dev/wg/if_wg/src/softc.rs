@@ -37,7 +37,7 @@ use kpi::ioctl::Ioctl;
 use kpi::mbuf::{Mbuf, ReceivedBy};
 use kpi::net::{Family, SocketOptions};
 use kpi::sync::{Mutex, RwLock, SxLock};
-use kpi::taskq::{CpuTasks, CpuWork, ncpus};
+use kpi::taskq::{CpuTasks, CpuWork, Group, ncpus};
 use kpi::{Errno, Result};
 use kpi::{How, KArc, KBox, KVec, Sleepable};
 use wg::allowedips::AllowedIps;
@@ -110,7 +110,8 @@ pub struct Softc {
     tasks: EpochCell<Tasks>,
 }
 
-/// The tasks of an interface, a pair for each CPU.
+/// The tasks of an interface: those for packets on each CPU, and those for handshakes, which take a
+/// thousand times longer and must not hold packets up, on half of them.
 struct Tasks {
     packet: CpuTasks<PacketWork>,
     control: CpuTasks<ControlWork>,
@@ -121,9 +122,9 @@ impl Tasks {
     fn new(sc: &KArc<Softc>, cx: &Sleepable) -> Result<EpochArc<Self>> {
         let how = How::Wait(cx);
         let packet = KArc::new(PacketWork(sc.clone()), how)?;
-        let packet = CpuTasks::new(packet, c"wg packet", cx)?;
+        let packet = CpuTasks::new(packet, Group::Fast, c"wg packet", cx)?;
         let control = KArc::new(ControlWork(sc.clone()), how)?;
-        let control = CpuTasks::new(control, c"wg control", cx)?;
+        let control = CpuTasks::new(control, Group::Slow, c"wg control", cx)?;
         Ok(EpochArc::new_with(how, || Self { packet, control })?)
     }
 }
@@ -132,8 +133,8 @@ impl Tasks {
 struct PacketWork(KArc<Softc>);
 
 impl CpuWork for PacketWork {
-    fn run(&self, cpu: usize, _cx: &Sleepable) {
-        self.0.run_packets(cpu);
+    fn run(&self, at: usize, _cx: &Sleepable) {
+        self.0.run_packets(at);
     }
 }
 
@@ -141,8 +142,8 @@ impl CpuWork for PacketWork {
 struct ControlWork(KArc<Softc>);
 
 impl CpuWork for ControlWork {
-    fn run(&self, cpu: usize, cx: &Sleepable) {
-        self.0.run_control(cpu, cx);
+    fn run(&self, at: usize, cx: &Sleepable) {
+        self.0.run_control(at, cx);
     }
 }
 
@@ -400,7 +401,7 @@ impl IfDriver for Softc {
         let (index, workers, control) = (
             IndexTable::new()?,
             Workers::new(ncpus(), module.limits.packets(), how)?,
-            Control::new(ncpus(), module.limits.handshakes(), how)?,
+            Control::new(Group::Slow.tasks(), module.limits.handshakes(), how)?,
         );
         let this = KArc::new_with(how, || Self {
             ifp,
