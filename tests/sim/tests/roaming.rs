@@ -341,3 +341,36 @@ fn several_interfaces_of_one_host() {
         finish(sim, &[&a, &c]);
     });
 }
+
+/// The peer uses our second address while the first uplink is down. Answers leave by it, and when we renew the session
+/// routing chooses again: the first uplink is back in use within two minutes, whatever the peer does.
+#[test]
+fn our_own_rekey_chooses_the_source_anew() {
+    for_seeds(16, |seed| {
+        let sim = world(seed);
+        let a = Node::new(&sim, sim.host("a", &["192.0.2.1", "198.51.100.1"]), 1);
+        let b = Node::new(&sim, sim.host("b", &["192.0.2.2"]), 2);
+        a.peer(
+            &sim,
+            PeerConf::node(2, &["10.0.0.2/32"]).at("192.0.2.2:51820"),
+        );
+        b.peer(&sim, PeerConf::node(1, &["10.0.0.1/32"]));
+        assert!(try_send(&sim, &a, &b, 1, secs(1)), "a opens the session");
+        let seen = |sim: &_| b.about(sim, 1).endpoint.unwrap().ip().to_string();
+        b.peer(&sim, PeerConf::node(1, &[]).at("198.51.100.1:51820"));
+        for i in 0..10 {
+            assert!(try_send(&sim, &b, &a, 10 + i, secs(1)));
+            assert!(try_send(&sim, &a, &b, 30 + i, secs(1)));
+            assert_eq!(seen(&sim), "198.51.100.1", "the source is sticky");
+            sim.run_for(secs(5));
+        }
+        sim.run_for(secs(70));
+        assert!(try_send(&sim, &a, &b, 50, secs(1)));
+        sim.run_for(secs(1));
+        assert_eq!(seen(&sim), "192.0.2.1", "what routing says");
+        assert!(try_send(&sim, &b, &a, 51, secs(1)));
+        assert!(try_send(&sim, &a, &b, 52, secs(1)));
+        assert_eq!(seen(&sim), "192.0.2.1", "and it stays");
+        finish(sim, &[&a, &b]);
+    });
+}

@@ -449,6 +449,9 @@ impl Peer {
             message
         };
         this.note(this.timers.handshake_initiated(now, random::u32()));
+        // The address that the peer used last may be that of an uplink which is dead, or which was only
+        // used while another one was. Routing chooses anew, and the answer makes its choice stick.
+        this.forget_source();
         count(&sc.module.stats.handshakes.initiations_sent);
         sc.ifp
             .debug(format_args!("peer {}: sending initiation", this.id));
