@@ -25,9 +25,11 @@ use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use freebsd_kernel_sys as sys;
-use kpi_alloc::Sleepable;
+use kpi_alloc::{KBox, Sleepable};
 
 /// Makes a guard `!Send`: the kernel wants a lock released by its taker.
 type NotSend = PhantomData<*mut ()>;
@@ -249,4 +251,69 @@ guard! {
 guard! {
     /// The right to change what an [`SxLock`] protects.
     ExclusiveGuard of SxLock, unlock kpi_sx_xunlock, DerefMut
+}
+
+/// A value that is set once, later than its owner is made, and then stays as long as that.
+///
+/// # Invariants
+///
+/// `value` is null, or from [`KBox::into_raw`] and ours; it changes once, from the one to the other.
+pub struct SetOnce<T> {
+    value: AtomicPtr<T>,
+    _owns: PhantomData<KBox<T>>,
+}
+
+// SAFETY: owns a `T`, which may move to another thread.
+unsafe impl<T: Send> Send for SetOnce<T> {}
+// SAFETY: lends `&T`, and takes a `T` from any thread, to be dropped on another.
+unsafe impl<T: Send + Sync> Sync for SetOnce<T> {}
+
+impl<T> SetOnce<T> {
+    /// Without a value.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            value: AtomicPtr::new(ptr::null_mut()),
+            _owns: PhantomData,
+        }
+    }
+
+    /// The value, if it has been set. Any context.
+    #[must_use]
+    pub fn get(&self) -> Option<&T> {
+        // Acquire: the value is seen whole.
+        let value = self.value.load(Ordering::Acquire);
+        // SAFETY: null, or a value that stays until `self` is dropped (type invariant).
+        unsafe { value.as_ref() }
+    }
+
+    /// Sets the value, or gives it back if there is one.
+    pub fn set(&self, value: KBox<T>) -> Result<(), KBox<T>> {
+        let value = KBox::into_raw(value);
+        let (null, order) = (ptr::null_mut(), Ordering::Release);
+        match self
+            .value
+            .compare_exchange(null, value, order, Ordering::Relaxed)
+        {
+            Ok(_) => Ok(()),
+            // SAFETY: from `into_raw` above, and nobody else has got it.
+            Err(_) => Err(unsafe { KBox::from_raw(value) }),
+        }
+    }
+}
+
+impl<T> Default for SetOnce<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for SetOnce<T> {
+    fn drop(&mut self) {
+        let value = *self.value.get_mut();
+        if !value.is_null() {
+            // SAFETY: ours, from `into_raw` (type invariant); nobody has a reference any more.
+            drop(unsafe { KBox::from_raw(value) });
+        }
+    }
 }

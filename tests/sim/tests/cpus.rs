@@ -179,3 +179,20 @@ fn handshakes_and_packets_do_not_wait_for_each_other() {
         finish(sim, &[&a, &b]);
     });
 }
+
+/// An interface that never was up has no queues, which are what is large.
+#[test]
+fn an_interface_that_never_was_up_is_small() {
+    let sim = world(1);
+    let live = |sim: &hostkern::sim::Sim| sim.account().stats().live_bytes;
+    let host = sim.host("a", &["192.0.2.1"]);
+    let before = live(&sim);
+    let node = Node::bare(&sim, host, 1);
+    let empty = live(&sim) - before;
+    assert!(empty < 32 << 10, "{empty} bytes");
+    node.up(&sim, true);
+    assert!(live(&sim) - before > 128 << 10, "it has queues now");
+    node.up(&sim, false);
+    node.up(&sim, true);
+    finish(sim, &[&node]);
+}

@@ -14,6 +14,7 @@ use kpi::ifnet::Counter;
 use kpi::mbuf::Mbuf;
 use kpi::queue::BoundedQueue;
 use kpi::random;
+use kpi::sync::SetOnce;
 use kpi::thread::wipe_stack;
 use kpi::time::{realtime, uptime_ns};
 use kpi::{AllocError, How, KBox, KVec, Sleepable};
@@ -46,7 +47,8 @@ pub(crate) struct HandshakeMessage {
 
 /// The queues of handshake messages and peers' events, and the tasks that serve them.
 pub(crate) struct Control {
-    messages: BoundedQueue<HandshakeMessage>,
+    /// Made when the interface first comes up.
+    messages: SetOnce<BoundedQueue<HandshakeMessage>>,
     events: EventList,
     /// For each task: it has been enqueued and has not begun to look at the queues.
     scheduled: KVec<AtomicBool>,
@@ -56,19 +58,13 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    #[inline(never)] // Its queues are large on their way to their places.
-    pub(crate) fn new(
-        tasks: usize,
-        messages: usize,
-        how: How<'_>,
-    ) -> Result<KBox<Self>, AllocError> {
+    pub(crate) fn new(tasks: usize, how: How<'_>) -> Result<KBox<Self>, AllocError> {
         let mut scheduled = KVec::with_capacity(tasks, how)?;
         for _ in 0..tasks {
             scheduled.try_push(AtomicBool::new(false), how)?;
         }
-        let messages = BoundedQueue::with_capacity(messages, how)?;
         KBox::new_with(how, || Self {
-            messages,
+            messages: SetOnce::new(),
             events: EventList::new(),
             scheduled,
             next: AtomicUsize::new(0),
@@ -76,8 +72,19 @@ impl Control {
         })
     }
 
+    /// Makes the queue of messages, if it is not there.
+    pub(crate) fn make_queue(&self, messages: usize, how: How<'_>) -> Result<(), AllocError> {
+        if self.messages.get().is_none() {
+            let queue = KBox::new(BoundedQueue::with_capacity(messages, how)?, how)?;
+            // The configuration's lock is held: nobody else sets it.
+            let _ = self.messages.set(queue);
+        }
+        Ok(())
+    }
+
     fn under_load(&self, now: u64) -> bool {
-        if self.messages.len_hint() >= self.messages.capacity() / LOADED_PART {
+        let full = |m: &BoundedQueue<_>| m.len_hint() >= m.capacity() / LOADED_PART;
+        if self.messages.get().is_some_and(full) {
             self.loaded_until
                 .store(now.saturating_add(LOAD_LINGERS), Ordering::Relaxed);
             return true;
@@ -88,7 +95,10 @@ impl Control {
 
 impl Softc {
     pub(crate) fn queue_handshake(&self, message: HandshakeMessage) {
-        if self.control.messages.push(message).is_err() {
+        let Some(messages) = self.control.messages.get() else {
+            return self.drop_input(Reason::Down, 1);
+        };
+        if messages.push(message).is_err() {
             // A full queue is load, even if the tasks empty it before they next look.
             let until = uptime_ns().saturating_add(LOAD_LINGERS);
             self.control.loaded_until.store(until, Ordering::Relaxed);
@@ -138,7 +148,7 @@ impl Softc {
             if let Some(peer) = &peer {
                 Peer::run_events(peer);
             }
-            let message = self.control.messages.pop();
+            let message = self.control.messages.get().and_then(BoundedQueue::pop);
             let idle = peer.is_none() && message.is_none();
             if let Some(message) = message {
                 self.handshake(message, cx);
@@ -152,7 +162,9 @@ impl Softc {
 
     /// Throws away all that is queued; see `discard_jobs`.
     pub(crate) fn discard_control(&self) {
-        while self.control.messages.pop().is_some() {}
+        if let Some(messages) = self.control.messages.get() {
+            while messages.pop().is_some() {}
+        }
         while self.control.events.pop().is_some() {}
     }
 

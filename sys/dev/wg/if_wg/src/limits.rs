@@ -67,8 +67,8 @@ limits! {
         c"Packets of a peer that are being encrypted, or decrypted";
     /// Packets that wait for one CPU. More are dropped: a longer queue only adds delay.
     packets = 1024, 64..=65_536 => c"max_packets",
-        c"Packets that wait for a CPU to work on, of interfaces made from now on";
+        c"Packets that wait for a CPU to work on, of interfaces that come up from now on";
     /// Handshake messages that wait. More are dropped.
     handshakes = 4096, 64..=65_536 => c"max_handshakes",
-        c"Handshake messages that wait, of interfaces made from now on";
+        c"Handshake messages that wait, of interfaces that come up from now on";
 }

@@ -124,7 +124,7 @@ impl Softc {
         }
         let peer = &session.peer;
         let waiting = peer.opened.len();
-        if waiting >= self.module.limits.in_flight() || !self.workers.has_room() {
+        if waiting >= self.module.limits.in_flight() || !self.has_room() {
             return self.drop_input(Reason::QueueFull, 1);
         }
         let job = OpenJob {

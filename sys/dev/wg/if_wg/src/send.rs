@@ -363,7 +363,7 @@ impl Peer {
     fn dispatch(this: &EpochArc<Self>, session: EpochArc<Session>, first: u64, packets: MbufList) {
         let n = packets.len() as u64;
         let (bytes, waiting) = (packets.bytes(), this.sealed.len());
-        if waiting >= this.sc.module.limits.in_flight() || !this.sc.workers.has_room() {
+        if waiting >= this.sc.module.limits.in_flight() || !this.sc.has_room() {
             return this.sc.drop_output(Reason::QueueFull, n);
         }
         let job = SealJob {

@@ -36,8 +36,8 @@ use kpi::ifnet::{IfDriver, IfNet};
 use kpi::ioctl::Ioctl;
 use kpi::mbuf::{Mbuf, ReceivedBy};
 use kpi::net::{Family, SocketOptions};
-use kpi::sync::{Mutex, RwLock, SxLock};
-use kpi::taskq::{CpuTasks, CpuWork, Group, ncpus};
+use kpi::sync::{Mutex, RwLock, SetOnce, SxLock};
+use kpi::taskq::{CpuTasks, CpuWork, Group};
 use kpi::{Errno, Result};
 use kpi::{How, KArc, KBox, KVec, Sleepable};
 use wg::allowedips::AllowedIps;
@@ -104,7 +104,8 @@ pub struct Softc {
     pub(crate) next_peer_id: AtomicU64,
     pub(crate) routes: EpochCell<Routes>,
     pub(crate) index: IndexTable,
-    pub(crate) workers: Workers,
+    /// Made when the interface first comes up.
+    pub(crate) workers: SetOnce<Workers>,
     pub(crate) control: KBox<Control>,
     /// None once the interface goes away.
     tasks: EpochCell<Tasks>,
@@ -278,6 +279,7 @@ impl Softc {
             }
             let cred = this.home_cred()?;
             let options = Self::socket_options(config, &cred);
+            Self::make_queues(this, cx)?;
             let sockets = Sockets::open(this, config.listen_port, &options, cx)?;
             let port = sockets.port;
             this.for_each_peer(Peer::enable);
@@ -398,11 +400,8 @@ impl IfDriver for Softc {
             cred: Cred::current(),
             stop_due: false,
         };
-        let (index, workers, control) = (
-            IndexTable::new()?,
-            Workers::new(ncpus(), module.limits.packets(), how)?,
-            Control::new(Group::Slow.tasks(), module.limits.handshakes(), how)?,
-        );
+        let index = IndexTable::new()?;
+        let control = Control::new(Group::Slow.tasks(), how)?;
         let this = KArc::new_with(how, || Self {
             ifp,
             config: SxLock::new(c"wg config", config),
@@ -419,14 +418,11 @@ impl IfDriver for Softc {
             next_peer_id: AtomicU64::new(0),
             routes: EpochCell::empty(),
             index,
-            workers,
+            workers: SetOnce::new(),
             control,
             tasks: EpochCell::empty(),
         })?;
-        Self::start_watch(&this, cx)?;
-        // Each of the two keeps the interface alive until it is ended.
-        let tasks = Tasks::new(&this, cx).inspect_err(|_| this.end_watch(cx))?;
-        this.tasks.set(Some(tasks));
+        this.tasks.set(Some(Tasks::new(&this, cx)?));
         Ok(this)
     }
 

@@ -21,9 +21,10 @@ use kpi::callout::{Callout, Expire};
 use kpi::crew::Crew;
 use kpi::epoch::{EpochArc, net_epoch};
 use kpi::serial::{Drained, Ticket};
+use kpi::taskq::ncpus;
 use kpi::thread::{curcpu, stack_is_shallow};
 use kpi::time::uptime_coarse_ns;
-use kpi::{AllocError, How, KArc, Sleepable};
+use kpi::{AllocError, How, KArc, KBox, Sleepable};
 use wg::wg_crypto::Aead;
 
 use crate::budget::Budget;
@@ -80,10 +81,12 @@ pub(crate) struct Workers {
 
 impl Workers {
     #[inline(never)] // Its queues are large on their way to their places.
-    pub(crate) fn new(ncpus: usize, packets: usize, how: How<'_>) -> Result<Self, AllocError> {
-        Ok(Self {
-            crew: Crew::new(ncpus, packets, LATE_MS, how)?,
-            watch: Callout::new(how)?,
+    fn new(ncpus: usize, packets: usize, how: How<'_>) -> Result<KBox<Self>, AllocError> {
+        let crew = Crew::new(ncpus, packets, LATE_MS, how)?;
+        let watch = Callout::new(how)?;
+        KBox::new_with(how, || Self {
+            crew,
+            watch,
             next: AtomicUsize::new(0),
             here_period: AtomicU64::new(0),
             here: AtomicUsize::new(0),
@@ -92,7 +95,7 @@ impl Workers {
 
     /// Whether a queue has room, as far as one can tell without taking it; the one whose turn it is
     /// is asked first. Asked before a packet gets its place in a serial queue.
-    pub(crate) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.crew.has_room(self.next.load(Ordering::Relaxed))
     }
 
@@ -120,7 +123,9 @@ impl Expire for Watch {
     /// another one to work.
     fn expire(this: &EpochArc<Self>) {
         let sc = &this.0;
-        let crew = &sc.workers.crew;
+        let Some(Workers { crew, .. }) = sc.workers.get() else {
+            return;
+        };
         if let Some(at) = crew.relieve(now_ms()) {
             sc.enqueue_packet_task(at);
         }
@@ -131,26 +136,47 @@ impl Expire for Watch {
 }
 
 impl Softc {
-    /// Starts to look after CPUs that are late.
-    pub(crate) fn start_watch(this: &KArc<Self>, cx: &Sleepable) -> Result<(), AllocError> {
-        let watch = EpochArc::new(Watch(this.clone()), How::Wait(cx))?;
-        this.workers.watch.bind(watch);
+    /// Makes the queues, if they are not there. They are large, so an interface that never was up
+    /// has none.
+    pub(crate) fn make_queues(this: &KArc<Self>, cx: &Sleepable) -> Result<(), AllocError> {
+        if this.workers.get().is_some() {
+            return Ok(());
+        }
+        let how = How::Wait(cx);
+        let limits = &this.module.limits;
+        this.control.make_queue(limits.handshakes(), how)?;
+        let workers = Workers::new(ncpus(), limits.packets(), how)?;
+        workers.watch.bind(EpochArc::new(Watch(this.clone()), how)?);
+        // The configuration's lock is held: nobody else sets them.
+        let _ = this.workers.set(workers);
         Ok(())
+    }
+
+    /// Whether there is room for a packet; see [`Workers::has_room`].
+    pub(crate) fn has_room(&self) -> bool {
+        self.workers.get().is_some_and(Workers::has_room)
     }
 
     /// For teardown: ends that for good.
     pub(crate) fn end_watch(&self, cx: &Sleepable) {
-        self.workers.watch.drain(cx);
+        if let Some(workers) = self.workers.get() {
+            workers.watch.drain(cx);
+        }
     }
 
     fn watch(&self) {
         let soon = uptime_coarse_ns().saturating_add(WATCH_NS);
-        self.workers.watch.arm_at(soon);
+        if let Some(workers) = self.workers.get() {
+            workers.watch.arm_at(soon);
+        }
     }
 
     /// Gives `job` to the next CPU, or to any other that has room; `Err` gives it back.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
-        let first = self.workers.next.fetch_add(1, Ordering::Relaxed);
+        let Some(workers) = self.workers.get() else {
+            return Err(job);
+        };
+        let first = workers.next.fetch_add(1, Ordering::Relaxed);
         self.submit_from(first, job)
     }
 
@@ -159,7 +185,7 @@ impl Softc {
     pub(crate) fn submit_packet(&self, job: Job, bytes: usize, waiting: usize) -> Result<(), Job> {
         if waiting == 0 && bytes <= NEAR_BYTES {
             let here = curcpu();
-            if self.workers.crew.is_free(here) {
+            if self.workers.get().is_some_and(|w| w.crew.is_free(here)) {
                 return self.submit_from(here, job);
             }
         }
@@ -180,7 +206,7 @@ impl Softc {
             && bytes <= NEAR_BYTES
             && !ticket.may_sleep()
             && stack_is_shallow()
-            && self.workers.stays_here();
+            && self.workers.get().is_some_and(Workers::stays_here);
         if !here {
             return self.submit_packet(Job::Open(ticket), bytes, waiting);
         }
@@ -199,7 +225,10 @@ impl Softc {
     /// Gives `job` to the CPU whose turn is `first`, or to the first after it that has room and
     /// time. One wake-up serves every job that arrives before the task looks.
     fn submit_from(&self, first: usize, job: Job) -> Result<(), Job> {
-        if let Some(at) = self.workers.crew.push(first, job, now_ms())? {
+        let Some(workers) = self.workers.get() else {
+            return Err(job);
+        };
+        if let Some(at) = workers.crew.push(first, job, now_ms())? {
             self.enqueue_packet_task(at);
             self.watch();
         }
@@ -208,7 +237,9 @@ impl Softc {
 
     /// The body of the task of CPU `at`.
     pub(crate) fn run_packets(&self, at: usize) {
-        let crew = &self.workers.crew;
+        let Some(Workers { crew, .. }) = self.workers.get() else {
+            return;
+        };
         crew.begin(at);
         for _ in 0..BATCHES_A_RUN {
             let mut batch = Batch::new();
@@ -227,7 +258,10 @@ impl Softc {
     /// any more: a ticket in a queue and the job in the serial queue keep their peer alive, also
     /// one that was removed and that nobody else knows.
     pub(crate) fn discard_jobs(&self) {
-        while let Some(job) = self.workers.crew.take(0) {
+        let Some(workers) = self.workers.get() else {
+            return;
+        };
+        while let Some(job) = workers.crew.take(0) {
             match job {
                 Job::Seal(ticket) => {
                     let peer = ticket.peer().clone();
