@@ -9,13 +9,14 @@ use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::backend::Backend;
 use crate::kernel::{Config, Kernel, Machine};
 use crate::task::Queue;
 
-/// How long an idle thread sleeps before it looks whether to stop.
+/// How long an idle thread sleeps before it looks whether to stop. Sleeping is by a clock that stands still while the
+/// machine is suspended; so this is also how late a timer may be that became due meanwhile.
 const IDLE: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
@@ -47,10 +48,28 @@ impl Bell {
     }
 }
 
+/// The host's uptime, time in suspend included: sessions and cookies age by it, as in a kernel. Never zero, which drivers
+/// take for "never".
+#[cfg(feature = "real")]
+fn since_boot() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::Boottime);
+    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+    Duration::new(secs, nanos).max(Duration::from_nanos(1))
+}
+
+/// Without the host's calls, for tests on any system: time since the first call.
+#[cfg(not(feature = "real"))]
+fn since_boot() -> Duration {
+    static BEGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let begin = BEGIN.get_or_init(std::time::Instant::now);
+    begin.elapsed() + Duration::from_secs(1)
+}
+
 type Body = Box<dyn FnOnce(&Arc<Kernel>, &Shared) + Send>;
 
 struct Shared {
-    boot: Instant,
     log: bool,
     callouts: Bell,
     epochs: Bell,
@@ -97,8 +116,7 @@ impl Machine for ThreadMachine {
     }
 
     fn uptime_ns(&self) -> u64 {
-        // Never zero, which drivers take for "never".
-        self.0.boot.elapsed().as_nanos() as u64 + 1_000_000_000
+        since_boot().as_nanos() as u64
     }
 
     /// The host reads its clock without a system call, so there is nothing to save.
@@ -200,7 +218,6 @@ pub fn boot(
     account: Option<hostkern_malloc::Account>,
 ) -> std::io::Result<RealKernel> {
     let shared = Arc::new(Shared {
-        boot: Instant::now(),
         log: config.log,
         callouts: Bell::default(),
         epochs: Bell::default(),

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=sh source=lab.subr
 #
-# Between the host and wgd: no packet is lost without a count, whatever the MTU, and wherever the interface is.
+# Between the host and wgd: no packet is lost without a count, whatever the MTU, and wherever the interface is; and
+# the host's clock.
 
 . "$(atf_get_srcdir)/lab.subr"
 
@@ -164,3 +165,17 @@ host_of_another_user_body() {
 	is "$(counter after drop_device_split)" 0 "packets that could not be taken apart"
 }
 other_net() { [ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+
+lab_case suspend 60 "the driver's clock counts the time that the machine was suspended"
+suspend_body() {
+	only_wgd
+	hosts a
+	# A day of suspend: the clock that counts it is a day ahead of the one that does not.
+	day=86400
+	unshare -T --boottime "$day" true 2>/dev/null || atf_skip "no time namespaces here"
+	on a unshare -T --boottime "$day" "$WGD" -f wg0 >wg0.log 2>&1 &
+	eventually 5 test -S /var/run/wireguard/wg0.sock
+	eventually 5 statistics_of_daemon
+	[ "$(counter now uptime)" -ge "$day" ] || fail "the uptime lacks the suspend"
+}
+statistics_of_daemon() { statistics wg0 "$(pgrep -f "^$WGD -f wg0\$")" >now; }
