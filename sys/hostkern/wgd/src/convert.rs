@@ -147,12 +147,10 @@ pub fn decode(nvlist: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if let Some(key) = reply.private_key {
         text.private_key(key);
     }
-    if reply.listen_port != 0 {
-        text.listen_port(reply.listen_port);
-    }
-    if reply.user_cookie != 0 {
-        text.fwmark(reply.user_cookie);
-    }
+    // Zero too, as the kernel says it: clients that know the protocol by its netlink form take a reply without a port
+    // for an incomplete one. No key and no endpoint have no value that would say so, and stay away.
+    text.listen_port(reply.listen_port);
+    text.fwmark(reply.user_cookie);
     for entry in reply.peers() {
         let peer = &entry.peer;
         text.peer(&PeerView {

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use nv::FnSink;
-use nv::wgconf::{AllowedIp, GetInterface, GetPeer, SetRequest, get_size, get_write};
+use nv::wgconf::{AllowedIp, GetInterface, GetPeer, GetWriter, SetRequest, get_size, get_write};
 use rustix::io::Errno;
 use wgd::control::Device;
 use wgd::convert::{Configured, DriverErrno, Ioctl, decode, encode};
@@ -147,6 +147,29 @@ fn a_reply_becomes_text() {
     );
     assert!(text.ends_with("\nerrno=0\n\n"));
     assert!(decode(b"junk").is_none());
+}
+
+/// What an interface says that nobody has configured.
+#[test]
+fn zeros_are_said() {
+    let mut nvlist = Vec::new();
+    let mut body = |w: &mut GetWriter<'_, '_>| {
+        w.interface(&GetInterface {
+            listen_port: 0,
+            private_key: None,
+            public_key: None,
+            user_cookie: 0,
+        })?;
+        w.peers(0)
+    };
+    let size = get_size(&mut body).unwrap();
+    let mut sink = FnSink(|b: &[u8]| {
+        nvlist.extend_from_slice(b);
+        Ok(())
+    });
+    get_write(&mut sink, size, &mut body).unwrap();
+    let text = decode(&nvlist).unwrap();
+    assert_eq!(&text[..], b"listen_port=0\nfwmark=0\nerrno=0\n\n");
 }
 
 struct Stub(Mutex<Option<i32>>);
