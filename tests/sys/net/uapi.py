@@ -5,8 +5,10 @@
 uapi.py interface              sends standard input, prints all that comes back
 uapi.py interface refused      standard input has one `set` request a line, its own lines separated by "|":
                                each must be answered with an errno and leave what `get` shows as it was
+uapi.py interface idle count   that many connections say nothing until SIGUSR1, and then make a request each
 """
 
+import signal
 import socket
 import sys
 
@@ -40,8 +42,32 @@ def refused(interface, requests):
     sys.exit(f"{wrong} of {len(requests)} requests were not refused as they should be" if wrong else 0)
 
 
+def idle(interface, count):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    socks = []
+    for _ in range(count):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(30)
+        sock.connect(f"/var/run/wireguard/{interface}.sock")
+        socks.append(sock)
+    print("connected", flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    served = sum(asked(sock) for sock in socks)
+    sys.exit(0 if served == count else f"{served} of {count} idle connections are served")
+
+
+def asked(sock):
+    try:
+        sock.sendall(b"get=1\n\n")
+        return sock.recv(1 << 16).endswith(b"errno=0\n\n")
+    except OSError:
+        return False
+
+
 if __name__ == "__main__":
     if sys.argv[2:] == ["refused"]:
         refused(sys.argv[1], sys.stdin.buffer.read().splitlines())
+    elif sys.argv[2:3] == ["idle"]:
+        idle(sys.argv[1], int(sys.argv[3]))
     else:
         sys.stdout.buffer.write(exchange(sys.argv[1], sys.stdin.buffer.read()))

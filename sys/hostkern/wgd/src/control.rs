@@ -24,8 +24,12 @@ use crate::{error, warning};
 /// Where stock `wg` looks for control sockets.
 pub const DIRECTORY: &str = "/var/run/wireguard";
 
-/// How many clients may be connected.
-pub const MAX_CLIENTS: usize = 32;
+/// How many clients may be connected. Programs that watch an interface keep their connections; an idle one costs a
+/// descriptor and a sleeping thread.
+pub const MAX_CLIENTS: usize = 1000;
+
+/// Stack of a client's thread, which is many times what a request of any size needs.
+const STACK: usize = 256 << 10;
 
 /// How long a client may pause within a request, or leave a reply unread.
 pub const STALL: Duration = Duration::from_secs(10);
@@ -241,6 +245,7 @@ impl Server {
         let shared = self.shared.clone();
         let started = thread::Builder::new()
             .name("wgd-client".into())
+            .stack_size(STACK)
             .spawn(move || {
                 shared.converse(&stream, id);
                 shared.leave(id);

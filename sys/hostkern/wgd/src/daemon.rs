@@ -77,6 +77,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         let _ = rustix::process::setsid();
     }
     privileges::hide_memory()?;
+    privileges::allow_descriptors();
     privileges::check()?;
     RealBackend::check_host()?;
     std::env::set_current_dir("/").map_err(|e| format!("cannot change to /: {e}"))?;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Giving up what the daemon does not need, and keeping keys out of files.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -35,6 +37,18 @@ pub fn hide_memory() -> Result<(), String> {
     setrlimit(Resource::Core, none).map_err(|e| format!("cannot forbid core dumps: {e}"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| format!("cannot forbid core dumps: {e}"))
+}
+
+/// Lets the process have as many descriptors as it may: every client of the control socket takes one. With fewer than
+/// clients may be connected, the last ones wait to be accepted until others leave.
+pub fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Raising it to the limit's own maximum is not refused.
+    let _ = setrlimit(Resource::Nofile, all);
 }
 
 /// Gives up all capabilities but [`NEEDED`], for good. Call it before there are threads: each has its own set, and new

@@ -154,6 +154,8 @@ fn a_slow_client_blocks_nobody() {
 
 #[test]
 fn too_many_clients_push_out_the_quietest() {
+    // Both ends of each connection are here.
+    wgd::privileges::allow_descriptors();
     let server = Server::new(Arc::new(Notes::default()));
     let clients: Vec<_> = (0..MAX_CLIENTS).map(|_| client(&server)).collect();
     for c in &clients[1..] {
