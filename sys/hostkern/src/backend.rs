@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::ifnet::IfRef;
 use crate::mbuf::Packet;
+use crate::pace::Pace;
 use crate::socket::SockRef;
 use crate::tally::{Count, Tally};
 
@@ -158,6 +159,11 @@ impl UdpRx {
         self.0.deliver(batch.into_iter());
     }
 
+    /// Waits if the driver is behind, with `more` packets delivered since the last call: see [`Pace`].
+    pub fn catch_up(&self, pace: &mut Pace, more: usize, stopped: &dyn Fn() -> bool) {
+        self.0.catch_up(pace, more, stopped);
+    }
+
     /// Where to count what is lost before it is delivered, or after it was sent.
     pub fn tally(&self) -> Arc<Tally> {
         self.0.tally()
@@ -182,6 +188,11 @@ impl TunRx {
         if no_memory > 0 {
             self.tally().add(Count::NoMemory, no_memory);
         }
+    }
+
+    /// Waits if the driver is behind, with `more` packets injected since the last call: see [`Pace`].
+    pub fn catch_up(&self, pace: &mut Pace, more: usize, stopped: &dyn Fn() -> bool) {
+        self.0.catch_up(pace, more, stopped);
     }
 
     /// Where to count what is lost before it is injected, or after it was written.

@@ -18,6 +18,7 @@ use crate::epoch::section;
 use crate::kernel::Kernel;
 use crate::layout::mbuf;
 use crate::mbuf::Packet;
+use crate::pace::Pace;
 use crate::sockaddr::Sockaddr;
 use crate::tally::{Count, Tally};
 use crate::thread::{Kind, check_sleep, enter, kernel};
@@ -418,6 +419,12 @@ impl IfRef {
         unsafe {
             let _ = symbols::if_tunnel_check_nesting(self.0.pointer(), m, COOKIE, 8);
             Packet::from_raw(m, "inject")
+        }
+    }
+
+    pub fn catch_up(&self, pace: &mut Pace, more: usize, stopped: &dyn Fn() -> bool) {
+        if let Some(k) = self.0.kernel.upgrade() {
+            k.catch_up(pace, more, stopped);
         }
     }
 

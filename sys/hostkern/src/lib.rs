@@ -26,6 +26,7 @@ mod log;
 pub mod mbuf;
 pub mod misc;
 pub mod ocf;
+pub mod pace;
 mod packet;
 mod pool;
 #[cfg(feature = "real")]

@@ -12,6 +12,7 @@ use crate::epoch::{in_epoch, section};
 use crate::kernel::Kernel;
 use crate::layout::mbuf;
 use crate::mbuf::{Packet, check_leaves, m_freem};
+use crate::pace::Pace;
 use crate::sockaddr::Sockaddr;
 use crate::tally::{Count, Tally};
 use crate::thread::{Kind, check_sleep, enter, kernel, violation};
@@ -57,6 +58,12 @@ impl Socket {
     fn vnet(&self) -> &Vnet {
         // SAFETY: see `Send`; callers are in a frame of the kernel or hold it.
         unsafe { &*self.vnet }
+    }
+
+    pub(crate) fn catch_up(&self, pace: &mut Pace, more: usize, stopped: &dyn Fn() -> bool) {
+        if let Some(k) = self.kernel.upgrade() {
+            k.catch_up(pace, more, stopped);
+        }
     }
 
     pub(crate) fn tally(&self) -> Arc<Tally> {

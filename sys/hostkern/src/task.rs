@@ -34,6 +34,8 @@ struct State {
     tasks: VecDeque<Task>,
     /// Address of the task that runs.
     running: usize,
+    /// How often the queue was found empty after a run.
+    settled: u64,
     /// The queue's thread waits for work.
     idle: bool,
 }
@@ -97,9 +99,23 @@ impl Queue {
             }
         });
         QUEUE.set(outer);
-        self.lock().running = 0;
+        let mut s = self.lock();
+        s.running = 0;
+        s.settled = s.settled.wrapping_add(u64::from(s.tasks.is_empty()));
+        drop(s);
         k.wakeup();
         true
+    }
+
+    /// How often the queue has become empty.
+    pub(crate) fn settled(&self) -> u64 {
+        self.lock().settled
+    }
+
+    /// Whether it is empty now, or has been since [`Self::settled`] said `before`.
+    pub(crate) fn has_settled(&self, before: u64) -> bool {
+        let s = self.lock();
+        s.settled != before || s.running == 0 && s.tasks.is_empty()
     }
 
     /// Waits for work, for a thread that serves this queue; false after `timeout`.

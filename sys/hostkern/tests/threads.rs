@@ -366,3 +366,36 @@ fn flushes_come_at_the_end() {
     });
     assert_eq!(f.0.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn a_reader_waits_until_the_tasks_have_caught_up() {
+    use hostkern::pace::Pace;
+    let k = kernel();
+    let host = k.host();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let work = k.process(&host, || {
+        Work::new(0, move || gate.lock().unwrap().recv().unwrap())
+    });
+    let mut pace = Pace::default();
+    // Below the window, or with idle tasks, nobody waits.
+    k.catch_up(&mut pace, 511, &|| false);
+    k.catch_up(&mut pace, 1, &|| false);
+    k.process(&host, || work.enqueue());
+    k.catch_up(&mut pace, 511, &|| false);
+    // One more: the task is in the way until its gate opens.
+    let looked = AtomicU64::new(0);
+    k.catch_up(&mut pace, 1, &|| {
+        // Only a reader that waits asks whether to stop; the gate opens at its third question.
+        if looked.fetch_add(1, Ordering::SeqCst) == 2 {
+            open.send(()).unwrap();
+        }
+        false
+    });
+    assert!(looked.load(Ordering::SeqCst) >= 3);
+    // A reader that is to end does not wait.
+    k.process(&host, || work.enqueue());
+    k.catch_up(&mut pace, 512, &|| true);
+    open.send(()).unwrap();
+    k.process(&host, || work.detach());
+}

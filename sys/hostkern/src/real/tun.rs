@@ -20,6 +20,7 @@ use super::wake::Stopper;
 use super::{LinkEvent, OnLink};
 use crate::backend::{Family, Flush, TunPort, TunRx, flush_later};
 use crate::mbuf::Packet;
+use crate::pace::Pace;
 use crate::tally::{Count, Tally};
 
 /// How many packets may wait before they are written without being asked.
@@ -133,13 +134,18 @@ impl Port {
     fn read(&self, rx: &TunRx) {
         let mut whole = vec![0; LARGEST_READ];
         let mut splitter = Splitter::default();
+        let mut pace = Pace::default();
         while !self.stopper.is_stopped() {
             match self.device.recv(&mut whole) {
                 Ok(count) => {
                     self.tally.add(Count::DeviceReads, 1);
                     let read = whole.get_mut(..count).unwrap_or_default();
                     match splitter.split(read) {
-                        Ok(packets) => rx.inject(packets),
+                        Ok(packets) => {
+                            let mut given = 0;
+                            rx.inject(packets.inspect(|_| given += 1));
+                            rx.catch_up(&mut pace, given, &|| self.stopper.is_stopped());
+                        }
                         Err(e) => self.tally.lost(Count::DeviceSplit, &e),
                     }
                 }

@@ -23,6 +23,7 @@ use super::queue::{PortId, Queues};
 use super::wake::Stopper;
 use crate::backend::{Datagram, Errno, Flush, UdpBind, UdpPort, UdpRx, flush_later};
 use crate::mbuf::Packet;
+use crate::pace::Pace;
 use crate::tally::{Count, Tally};
 
 /// Buffer that is asked for in each direction, in bytes: some 20 ms of 3 Gb/s.
@@ -30,6 +31,10 @@ const SOCKET_BUFFER: usize = 7 << 20;
 
 /// Messages taken by one `recvmmsg`.
 const BATCH: usize = 16;
+
+/// Messages that are delivered at once: each may be as many datagrams as one can be made of, and the driver's queues
+/// hold no more than some.
+const PACED: usize = 4;
 
 /// Room for one message: the largest that UDP GRO makes.
 const MESSAGE: usize = 1 << 16;
@@ -143,6 +148,7 @@ impl Port {
     fn receive(&self, rx: &UdpRx) {
         let mut room = vec![0; BATCH * MESSAGE];
         let mut metas = [RecvMeta::default(); BATCH];
+        let mut pace = Pace::default();
         while !self.stopper.is_stopped() {
             let received = {
                 let mut pieces = room.chunks_exact_mut(MESSAGE);
@@ -153,8 +159,19 @@ impl Port {
             };
             match received {
                 Ok(count) => {
-                    let messages = metas.iter().zip(room.chunks_exact(MESSAGE)).take(count);
-                    rx.deliver(messages.flat_map(|(meta, data)| self.datagrams(meta, data)));
+                    let messages: Vec<_> = metas
+                        .iter()
+                        .zip(room.chunks_exact(MESSAGE))
+                        .take(count)
+                        .collect();
+                    for some in messages.chunks(PACED) {
+                        let mut given = 0;
+                        let all = some
+                            .iter()
+                            .flat_map(|(meta, data)| self.datagrams(meta, data));
+                        rx.deliver(all.inspect(|_| given += 1));
+                        rx.catch_up(&mut pace, given, &|| self.stopper.is_stopped());
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if !self.stopper.wait(&self.socket) {
