@@ -24,6 +24,7 @@ grown() { echo $(($(counter after "$1") - $(counter before "$1"))); }
 # no_drops file-before file-after: nothing was dropped meanwhile but what no peer is to have, such as the host's
 # multicasts.
 no_drops() {
+	# shellcheck disable=SC2013 # words
 	for lab_name in $(sed -n 's/^\(drop_[a-z_]*\|ierrors\|[io]qdrops\)=.*/\1/p' "$2"); do
 		[ "$lab_name" = drop_no_peer ] || is "$(counter "$2" "$lab_name")" "$(counter "$1" "$lab_name")" "$lab_name"
 	done
@@ -157,9 +158,12 @@ host_of_another_user_body() {
 	eventually 5 other_net "$other"
 	check ip -n a link set wg0 netns "$other"
 	inside="nsenter --target $other --user --net --preserve-credentials"
+	# shellcheck disable=SC2086 # a list
 	check $inside ip addr add 10.77.0.1/24 dev wg0
+	# shellcheck disable=SC2086 # a list
 	check $inside ip link set wg0 mtu 9000 up
 	check ip -n b link set wg1 mtu 9000
+	# shellcheck disable=SC2086 # a list
 	check $inside ping -n -q -c 3 -i 0.25 -w 12 -s 8972 -M "do" 10.77.0.2
 	statistics wg0 "$pid_a" >after
 	is "$(counter after drop_device_split)" 0 "packets that could not be taken apart"
