@@ -56,11 +56,12 @@ arch() {
 		zig_target=aarch64-freebsd.14.2-none
 		emulation=aarch64elf
 		# x18 is the kernel's: its per-CPU data. A shared object is position independent; what may be a VNET variable
-		# has to be reached by the GOT, since only what is in a table moves with the vnet.
-		rust_machine='-Crelocation-model=pic -Zfixed-x18'
+		# has to be reached by the GOT, since only what is in a table moves with the vnet. The kernel guards its text
+		# where the processor can: an indirect branch has to end at a landing pad (BTI), and return addresses are signed.
+		rust_machine='-Crelocation-model=pic -Zfixed-x18 -Zbranch-protection=bti,pac-ret'
 		vector_machine=$rust_machine
-		machine_cflags='-fPIC -mcpu=generic+reserve_x18-neon-fp_armv8 -mgeneral-regs-only -mno-outline-atomics'
-		vector_cflags='-fPIC -mcpu=generic+reserve_x18 -mno-outline-atomics'
+		machine_cflags='-fPIC -mcpu=generic+reserve_x18-neon-fp_armv8 -mgeneral-regs-only -mno-outline-atomics -mbranch-protection=standard'
+		vector_cflags='-fPIC -mcpu=generic+reserve_x18 -mno-outline-atomics -mbranch-protection=standard'
 		[ "$(uname)" = FreeBSD ] || vector_cc="$(zig_command) cc -target $zig_target"
 		;;
 	*) die "unknown architecture $machine" ;;

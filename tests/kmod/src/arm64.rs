@@ -53,6 +53,13 @@ fn writes_per_cpu(instruction: &Instruction) -> bool {
     })
 }
 
+/// Whether a call by address may end here: the first instruction is `bti c`, `bti jc`, `paciasp` or `pacibsp`.
+pub(crate) fn is_landing_pad(code: &[u8]) -> bool {
+    let pads: [u32; 4] = [0xd503_245f, 0xd503_24df, 0xd503_233f, 0xd503_237f];
+    code.first_chunk()
+        .is_some_and(|w| pads.contains(&u32::from_le_bytes(*w)))
+}
+
 /// The first instruction of `code` that is a vector one or cannot be decoded, as text.
 pub(crate) fn first_use(code: &[u8]) -> Option<String> {
     instructions(code).find_map(|(word, decoded)| match decoded {

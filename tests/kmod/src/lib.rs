@@ -113,8 +113,41 @@ pub fn relocations(module: &Module) -> Vec<String> {
         .map(|(kind, place)| format!("relocation of type {} at {place}", kind.0))
         .collect();
     found.extend(module.malformed.iter().cloned());
+    // The kernel's linker would map it so.
+    let both = module.changeable.iter();
+    found.extend(both.map(|name| format!("section {name} is writable and executable")));
     found.extend(shared::fixed_vnet_variables(module));
     found
+}
+
+/// For arm64: functions that the kernel or a table of ours may call by address, and that do not begin with a landing pad.
+/// The kernel maps its text, and ours, as guarded. A processor with branch target identification (FEAT_BTI) ends such a call
+/// in an exception, and the kernel in a panic; an older one says nothing. (FreeBSD's amd64 kernels do not use the
+/// counterpart, indirect branch tracking.)
+#[must_use]
+pub fn landings(module: &Module) -> Vec<String> {
+    if module.machine != Machine::Arm64 {
+        return Vec::new();
+    }
+    let entered: std::collections::BTreeSet<usize> = module
+        .relocations
+        .iter()
+        .filter(|r| !r.is_call() && module.section(r.at.0) != ".eh_frame")
+        .filter_map(|r| r.to)
+        .filter_map(|to| {
+            let i = module.function_at(to)?;
+            (module.functions[i].address == to.1).then_some(i)
+        })
+        .collect();
+    let named = module.functions.iter().enumerate();
+    let visible = named.filter(|(_, f)| module.exports.contains(&f.name));
+    let mut all = entered;
+    all.extend(visible.map(|(i, _)| i));
+    all.into_iter()
+        .map(|i| &module.functions[i])
+        .filter(|f| !arm64::is_landing_pad(module.code_from(f)))
+        .map(|f| format!("{} has no landing pad, and its address is taken", f.name))
+        .collect()
 }
 
 /// Imported names that are not on the list.

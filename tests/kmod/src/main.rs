@@ -36,6 +36,7 @@ fn run(list: &str, folders: &[String]) -> Result<bool, Box<dyn std::error::Error
             ("vector registers", kmod_check::vectors(&module)),
             ("stack frames", kmod_check::frames(&module, &graph)),
             ("stack depth", kmod_check::depths(&module, &graph)),
+            ("landing pads", kmod_check::landings(&module)),
             ("panic paths", kmod_check::panics(&module, &graph)),
         ];
         println!("{folder}, for {:?}:", module.machine);

@@ -90,6 +90,8 @@ pub struct Module {
     pub(crate) left: Vec<(elf::RelocationType, String)>,
     /// What is wrong with the way the file is put together.
     pub(crate) malformed: Vec<String>,
+    /// Sections with code that could be written to, in the relocatable object.
+    pub(crate) changeable: Vec<String>,
     relocated: HashSet<Place>,
     names: HashMap<usize, String>,
     data: HashMap<usize, Vec<u8>>,
@@ -128,6 +130,7 @@ impl Module {
             relocations: Vec::new(),
             left: Vec::new(),
             malformed: Vec::new(),
+            changeable: Vec::new(),
             relocated: HashSet::new(),
             names: HashMap::new(),
             data: HashMap::new(),
@@ -141,6 +144,10 @@ impl Module {
                 continue;
             }
             let index = section.index().0;
+            let both = elf::SHF_WRITE | elf::SHF_EXECINSTR;
+            if sh_flags & both == both {
+                module.changeable.push(section.name()?.to_string());
+            }
             module
                 .sections
                 .push((section.name()?.to_string(), section.size()));
@@ -295,6 +302,13 @@ impl Module {
             self.data.get(&f.section)?.get(from..to)
         };
         range().unwrap_or_default()
+    }
+
+    /// The code from the beginning of a function to the end of its section: assembly may not say how long it is.
+    pub(crate) fn code_from(&self, f: &Function) -> &[u8] {
+        let from = usize::try_from(f.address).ok();
+        let data = self.data.get(&f.section);
+        from.and_then(|from| data?.get(from..)).unwrap_or_default()
     }
 
     /// The word there, as the file has it.

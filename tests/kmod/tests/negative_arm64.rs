@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{CALL_ARM, Fixture, RET_ARM, only, verdicts};
+use common::{BARE_RET_ARM, CALL_ARM, Fixture, RET_ARM, only, verdicts};
 use kmod_check::{Machine, Module};
 use object::write::{StandardSection, SymbolSection};
 use object::{SectionKind, SymbolScope, elf};
@@ -385,4 +385,39 @@ fn what_is_no_module() {
     assert!(Module::parse_linked(b"\x7fELF", &object).is_err());
     let amd64 = Fixture::new().object.write().unwrap();
     assert!(Module::parse_linked(&amd64, &amd64).is_err());
+}
+
+#[test]
+fn landing_pads() {
+    // An address in a table, and one that code makes of two halves.
+    for (kind, in_data) in [
+        (elf::R_AARCH64_ABS64, true),
+        (elf::R_AARCH64_ADR_PREL_PG_HI21, false),
+    ] {
+        for (code, right) in [(RET_ARM, true), (BARE_RET_ARM, false)] {
+            let mut f = fixture();
+            let called = f.function("called", code, Some(0));
+            if in_data {
+                let data = f.object.section_id(StandardSection::Data);
+                let at = f.object.append_section_data(data, &[0; 8], 8);
+                f.reloc_in(data, at, called, kind, 0);
+            } else {
+                // adrp x0, 0; ret
+                let code = [0, 0, 0, 0x90, 0xc0, 0x03, 0x5f, 0xd6];
+                let user = f.function("user", &code, Some(0));
+                let text = f.object.section_id(StandardSection::Text);
+                let at = f.object.symbol(user).value;
+                f.reloc_in(text, at, called, kind, 0);
+            }
+            match right {
+                true => good(&f),
+                false => bad(&f, 7, "called has no landing pad"),
+            }
+        }
+    }
+    // What is only called by name needs none.
+    let mut f = fixture();
+    let callee = f.function("callee", BARE_RET_ARM, Some(0));
+    f.caller("caller", callee, elf::R_AARCH64_CALL26);
+    good(&f);
 }

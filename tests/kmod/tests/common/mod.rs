@@ -14,8 +14,10 @@ use object::{
 pub const RET: &[u8] = &[0xc3];
 /// `call` with a place for its target at offset 1, then `ret`.
 pub const CALL: &[u8] = &[0xe8, 0, 0, 0, 0, 0xc3];
-/// `ret` of arm64.
-pub const RET_ARM: &[u8] = &[0xc0, 0x03, 0x5f, 0xd6];
+/// `ret` of arm64, where nothing calls by address.
+pub const BARE_RET_ARM: &[u8] = &[0xc0, 0x03, 0x5f, 0xd6];
+/// `bti c`, then `ret`.
+pub const RET_ARM: &[u8] = &[0x5f, 0x24, 0x03, 0xd5, 0xc0, 0x03, 0x5f, 0xd6];
 /// `bl` with a place for its target, then `ret`.
 pub const CALL_ARM: &[u8] = &[0, 0, 0, 0x94, 0xc0, 0x03, 0x5f, 0xd6];
 
@@ -183,7 +185,7 @@ pub fn allowed() -> Symbols {
 }
 
 /// What each check says, in the order of the checks.
-pub fn verdicts(module: &Module) -> [Vec<String>; 7] {
+pub fn verdicts(module: &Module) -> [Vec<String>; 8] {
     let graph = Graph::new(module);
     [
         kmod_check::relocations(module),
@@ -193,6 +195,7 @@ pub fn verdicts(module: &Module) -> [Vec<String>; 7] {
         kmod_check::frames(module, &graph),
         kmod_check::depths(module, &graph),
         kmod_check::panics(module, &graph),
+        kmod_check::landings(module),
     ]
 }
 
