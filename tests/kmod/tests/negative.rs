@@ -7,7 +7,7 @@ mod common;
 use common::{CALL, Fixture, RET, only, verdicts};
 use kmod_check::Module;
 use object::write::{Object, StandardSection, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness, SymbolScope, elf};
+use object::{Architecture, BinaryFormat, Endianness, SectionFlags, SectionKind, SymbolScope, elf};
 
 #[test]
 fn a_good_object() {
@@ -29,6 +29,21 @@ fn relocations() {
         f.caller("caller", free, kind);
         only(&f.parse(), 0, "caller");
     }
+}
+
+#[test]
+fn code_that_can_be_written_to() {
+    let mut f = Fixture::new();
+    let section = f
+        .object
+        .add_section(Vec::new(), b".patched".to_vec(), SectionKind::Text);
+    f.object.append_section_data(section, RET, 16);
+    let sh_flags = elf::SHF_ALLOC | elf::SHF_WRITE | elf::SHF_EXECINSTR;
+    f.object.section_mut(section).flags = SectionFlags::Elf {
+        sh_type: elf::SHT_PROGBITS,
+        sh_flags,
+    };
+    only(&f.parse(), 0, ".patched is writable and executable");
 }
 
 #[test]
