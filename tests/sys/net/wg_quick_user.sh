@@ -112,10 +112,11 @@ messages_body() {
 			set -- ${command% *}
 			on a "$PWD/bin/wg-quick" "$@" "etc/${command##* }.conf" 2>left
 			echo $? >status
-		} | sleep 0.5
+		} | head -c 0
 		is "$(cat left)" "" "what is said of a reader that left"
+		[ "$command" != 'strip wg7' ] || is "$(cat status)" 141 "the exit status when the reader left (SIGPIPE)"
 	done
-	rm etc/wg7.conf
+	rm etc/wg7.conf status
 	# A folder that cannot be written.
 	check quick up etc/wg0.conf
 	mount --bind etc etc && mount -o remount,bind,ro etc || atf_skip "nothing can be mounted read-only here"
