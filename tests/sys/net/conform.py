@@ -655,7 +655,9 @@ def differences(batch):
            lambda s, o, e, r: s == 0 and r[0][-1].endswith(request) and b"replace_allowed_ips" not in r[0][-1], since(fails))  # fmt: skip
     conf = batch.file("sign.conf", f"[Peer]\nPublicKey={key(1)}\nAllowedIPs=10.0.0.0/8\nAllowedIPs=+1.2.3.4\nAllowedIPs=1.2.3.5\n")
     # The newest stock program lets the last line alone decide.
-    replaces = lambda s, o, e, r: s == 0 and b"replace_allowed_ips" in r[0][-1]
+    def replaces(s, o, e, r):
+        return s == 0 and b"replace_allowed_ips" in r[0][-1]
+
     differ("signs in a file", ["setconf", "wg0", conf], lambda s, o, e, r: s == 0 and b"replace_allowed_ips" not in r[0][-1], since(fails) or replaces)
     for bad in ("+", "-", "+-1.2.3.4", "1.2.3.4/+3", "-x"):
         unsigned = since(lambda s, o, e, r: (s, o, re.sub(rb"`[+-]", b"`", e, count=1), r))

@@ -228,8 +228,8 @@ fn find<R>(
         .map(|o| ptr::from_ref(&**o));
     Some(match found {
         None => Err(ENOENT),
-        // SAFETY: variables stay until their context is freed, which nobody does who calls this.
         Some(oid) => enter(k, Kind::Process, crate::vnet::current(), || {
+            // SAFETY: variables stay until their context is freed, which nobody does who calls this.
             f(unsafe { &*oid })
         }),
     })
