@@ -144,9 +144,9 @@ fn on_threads() {
                 .collect();
             producers.into_iter().for_each(|p| p.join().unwrap());
             // The last jobs may be in the queue of the one who does not come.
-            for at in 1..WORKERS {
+            for (at, woken) in woken.iter().enumerate().skip(1) {
                 if c.call(at, total) {
-                    woken[at].store(true, Ordering::Release);
+                    woken.store(true, Ordering::Release);
                 }
             }
             stop.store(true, Ordering::Release);
