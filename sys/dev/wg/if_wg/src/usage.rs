@@ -88,6 +88,10 @@ impl Usage {
             *amount = amount.minus(less);
         }
         of.retain(|(_, amount)| *amount != Amount::default());
+        // An unload compares what is allocated with what was after the load.
+        if of.is_empty() {
+            *of = KVec::new();
+        }
     }
 }
 
