@@ -32,7 +32,7 @@ CASES = {
     "wg set wg0 peer KEY ": PEER,
     "wg set wg0 peer KEY remove ": PEER,
     "wg set wg0 peer KEY endpoint ": "192.0.2.9:51820",
-    "wg set wg0 peer KEY allowed-ips ": "10.20.0.0/16,10.9.0.0/24",
+    "wg set wg0 peer KEY allowed-ips ": "10.9.0.0/24,10.20.0.0/16",
     "wg set wg0 peer KEY persistent-keepalive ": "25 off",
     "wg set wg0 peer KEY persistent-keepalive 25 e": "endpoint",
     "wg addconf ": "wg0",

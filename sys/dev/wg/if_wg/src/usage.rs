@@ -84,10 +84,16 @@ impl Usage {
 
     fn release(&self, vnet: Option<VnetId>, less: Amount) {
         let mut of = self.of.lock();
-        if let Some((_, amount)) = of.as_mut_slice().iter_mut().find(|(of, _)| *of == vnet) {
+        let Some(at) = of.iter().position(|(of, _)| *of == vnet) else {
+            return;
+        };
+        let nothing = of.as_mut_slice().get_mut(at).is_some_and(|(_, amount)| {
             *amount = amount.minus(less);
+            *amount == Amount::default()
+        });
+        if nothing {
+            let _ = of.swap_remove(at);
         }
-        of.retain(|(_, amount)| *amount != Amount::default());
         // An unload compares what is allocated with what was after the load.
         if of.is_empty() {
             *of = KVec::new();
