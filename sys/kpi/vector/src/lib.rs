@@ -122,7 +122,7 @@ pub unsafe extern "C" fn wg_vector_wipe() {
     wipe::registers();
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod wipe {
     use core::arch::asm;
     use core::arch::x86_64::__cpuid;
@@ -177,7 +177,7 @@ mod wipe {
     }
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
 mod wipe {
     use core::arch::asm;
 
@@ -206,8 +206,8 @@ mod wipe {
     }
 }
 
-/// Other processors have no vector code of `ring`'s.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+/// Other processors have no vector code of `ring`'s, and Miri has no registers.
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod wipe {
     pub(super) fn registers() {}
 }

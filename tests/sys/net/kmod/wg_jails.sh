@@ -121,7 +121,7 @@ by_netlink_body() {
 	jailed asks
 	cp "$dir/probe" .
 	# Whatever the kernel's thread may do, and whatever port.
-	refuse on asks ./probe netlink-create wg0
+	refuse on asks "$PWD/probe" netlink-create wg0
 	has "$(cat out)" "Operation not permitted"
 	refuse on asks ifconfig wg0
 	check on asks ifconfig wg0 create >/dev/null
