@@ -350,6 +350,13 @@ fn our_own_rekey_chooses_the_source_anew() {
         let sim = world(seed);
         let a = Node::new(&sim, sim.host("a", &["192.0.2.1", "198.51.100.1"]), 1);
         let b = Node::new(&sim, sim.host("b", &["192.0.2.2"]), 2);
+        // The packet that asks for the new session comes by the old road. Should it arrive after the
+        // initiation, the peer would answer there, and rightly.
+        let in_order = Link {
+            fifo: true,
+            ..Link::default()
+        };
+        sim.link(&a.host, &b.host, in_order);
         a.peer(
             &sim,
             PeerConf::node(2, &["10.0.0.2/32"]).at("192.0.2.2:51820"),
